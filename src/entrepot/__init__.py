@@ -1,0 +1,5 @@
+"""Entrepot: a forward HTTPS proxy that holds what container registries send."""
+
+from importlib.metadata import version
+
+__version__ = version("entrepot")

@@ -1,0 +1,42 @@
+"""The few exceptions of our own, by whose fault it is.
+
+    EntrepotError
+    ├── ConfigError          the operator's
+    ├── InvalidReference     the client's
+    ├── UpstreamError        theirs: an answer we cannot use, or none
+    │   └── DigestMismatch   they lied about the bytes
+    └── StorageError         ours
+
+`engine.problem` turns them into OCI error bodies; elsewhere built-in exceptions do.
+"""
+
+
+class EntrepotError(Exception):
+    """Base of all."""
+
+
+class ConfigError(EntrepotError):
+    """What the operator wrote cannot be used; the message names where and what was expected."""
+
+
+class InvalidReference(EntrepotError):  # noqa: N818 - reads as what it says in the table above
+    """A name, tag, digest or path that the distribution specification does not allow."""
+
+
+class UpstreamError(EntrepotError):
+    """The upstream cannot be reached (`status` is None) or answers with an error."""
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class DigestMismatch(UpstreamError):
+    """The bytes that came are not the ones that were named."""
+
+
+class StorageError(EntrepotError):
+    """The store cannot do what was asked: full, broken, gone."""

@@ -1,0 +1,61 @@
+"""What a manifest names: its children, layers, configuration and subject."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from entrepot.errors import InvalidReference
+from entrepot.oci.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    media_type: str
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    media_type: str
+    manifests: tuple[Descriptor, ...]  # of an index
+    blobs: tuple[Descriptor, ...]  # configuration and layers of an image
+
+    @classmethod
+    def parse(cls, body: bytes, media_type: str) -> "Manifest":
+        """Read leniently: what is not understood names nothing, and the bytes pass as they are."""
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise InvalidReference("manifest is not JSON") from error
+        if not isinstance(document, dict):
+            raise InvalidReference("manifest is not a JSON object")
+        named = document.get("mediaType")
+        return cls(
+            media_type=named if isinstance(named, str) else media_type,
+            manifests=tuple(_descriptors(document.get("manifests"))),
+            blobs=tuple(
+                _descriptors(
+                    [
+                        document.get("config"),
+                        *_list(document.get("layers")),
+                        *_list(document.get("blobs")),
+                    ]
+                )
+            ),
+        )
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _descriptors(value: Any) -> Iterator[Descriptor]:
+    for item in _list(value):
+        try:
+            yield Descriptor(
+                str(item["mediaType"]), Digest.parse(item["digest"]), int(item["size"])
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, InvalidReference):
+            continue  # foreign layers and future algorithms are not ours to fetch

@@ -1,0 +1,103 @@
+"""The storage protocols: few methods wide, so that other stores can stand in."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from entrepot.oci.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of stored content."""
+
+    digest: Digest
+    size: int
+    media_type: str
+    last_used: float
+    is_pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    entries: int
+    size_bytes: int
+    evictions: int
+    evicted_bytes: int
+
+
+class Content(Protocol):
+    """Stored content, opened: stays readable when the entry is removed meanwhile."""
+
+    @property
+    def entry(self) -> Entry: ...
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes, none at the end."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Draft(Protocol):
+    """Content that is coming in: one writer, any number of readers, visible to nobody else.
+
+    What `write` has taken may be read at once. `commit` checks the digest of all that was
+    written and admits it, or raises DigestMismatch; a draft that was suspended is found again
+    by `ContentStore.draft` of the same digest, in this process or a later one, where the store can.
+    """
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Like `Content.read`, of what is written; works on after `commit`, until `close`."""
+        ...
+
+    async def verify(self) -> None:
+        """Raise DigestMismatch unless what was written is what the digest names."""
+        ...
+
+    async def commit(self, media_type: str) -> None: ...
+
+    async def suspend(self) -> None:
+        """Keep what is written for another attempt."""
+        ...
+
+    async def discard(self) -> None: ...
+
+    def close(self) -> None:
+        """No more reading."""
+        ...
+
+
+class ContentStore(Protocol):
+    async def open(self, digest: Digest) -> Content | None: ...
+
+    async def draft(self, digest: Digest) -> Draft: ...
+
+    async def put(self, digest: Digest, body: bytes, media_type: str) -> None:
+        """Admit small content, after its digest was found right."""
+        ...
+
+    async def remove(self, digest: Digest) -> None: ...
+
+    async def pin(self, digest: Digest, *, pinned: bool) -> None: ...
+
+    def entries(self) -> AsyncIterator[Entry]: ...
+
+
+class Ledger(Protocol):
+    """Small records by key, last writer wins. A record may be forgotten after its `ttl_s`."""
+
+    async def get(self, key: str) -> bytes | None: ...
+
+    async def put(self, key: str, value: bytes, ttl_s: float) -> None: ...
+
+    async def delete(self, key: str) -> None: ...
+
+    def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]: ...
