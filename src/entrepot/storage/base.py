@@ -24,6 +24,7 @@ class Statistics:
     size_bytes: int
     evictions: int
     evicted_bytes: int
+    corrupt: int = 0  # entries found wrong, and dropped
 
 
 class Content(Protocol):
@@ -33,7 +34,7 @@ class Content(Protocol):
     def entry(self) -> Entry: ...
 
     async def read(self, offset: int, size: int) -> bytes:
-        """At most `size` bytes, none at the end."""
+        """`size` bytes, fewer only where the content ends."""
         ...
 
     def close(self) -> None: ...
@@ -45,6 +46,10 @@ class Draft(Protocol):
     What `write` has taken may be read at once. `commit` checks the digest of all that was
     written and admits it, or raises DigestMismatch; a draft that was suspended is found again
     by `ContentStore.draft` of the same digest, in this process or a later one, where the store can.
+    What came before may be wrong itself: after DigestMismatch nothing of the draft is kept.
+    StorageError means that the store cannot take it: full, or broken. What was written before
+    can still be read. A draft that has ended takes no `write` (ValueError); to end it again,
+    in whatever way, does nothing.
     """
 
     @property
@@ -78,15 +83,21 @@ class Draft(Protocol):
 class ContentStore(Protocol):
     async def open(self, digest: Digest) -> Content | None: ...
 
-    async def draft(self, digest: Digest) -> Draft: ...
+    async def draft(self, digest: Digest, *, size: int | None = None) -> Draft:
+        """Begin or go on. `size` is what the whole will be, where that is known: what can
+        never fit is then refused (StorageError) before anything is evicted for it.
+        """
+        ...
 
     async def put(self, digest: Digest, body: bytes, media_type: str) -> None:
-        """Admit small content, after its digest was found right."""
+        """Admit small content, or raise DigestMismatch."""
         ...
 
     async def remove(self, digest: Digest) -> None: ...
 
-    async def pin(self, digest: Digest, *, pinned: bool) -> None: ...
+    async def pin(self, digest: Digest, *, pinned: bool) -> None:
+        """Spare it from eviction. Remembered of the digest, whether it is stored or not."""
+        ...
 
     def entries(self) -> AsyncIterator[Entry]: ...
 
