@@ -196,8 +196,8 @@ class Builder:
 
 
 def _is_delicate(hint: Hint) -> bool:
-    """URLs are shown by nobody: what is wrong with one may be that it holds a password."""
-    return hint.kind is Secret or hint.form in {Form.PROXY, Form.ENDPOINT}
+    """URLs are not shown, as they may hold a password; files are named in full by the message."""
+    return hint.kind is Secret or hint.form in {Form.PROXY, Form.ENDPOINT, Form.READABLE}
 
 
 def _unknown(key: str, path: KeyPath, siblings: list[str]) -> str:

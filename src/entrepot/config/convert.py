@@ -258,7 +258,8 @@ def _proxy(text: str) -> str:
         return text.lower()
     url = text if "://" in text else f"http://{text}"
     split = _split_url(url)
-    if split is None or split.query or split.fragment or split.path not in {"", "/"}:
+    plain = split and not split.query and not split.fragment and split.path in {"", "/"}
+    if not plain or HIDDEN in text:
         raise Expected("a proxy such as http://proxy.example.com:3128, or none")
     return ProxyUrl(url.rstrip("/"))
 
@@ -266,14 +267,20 @@ def _proxy(text: str) -> str:
 # ---- what the marks of the model ask for ---------------------------------------------------
 
 
+def check_regex(text: str) -> None:
+    """Whether it is one, and stays one inside another, where (?i) must be written (?i:…)."""
+    try:
+        re.compile(text)
+        re.compile(f".(?:{text})")
+    except (re.error, RecursionError, OverflowError) as error:
+        raise Expected(f"a regular expression that Python reads ({error})") from error
+
+
 def _match(text: str) -> str:
     if text.startswith("/"):
         if len(text) <= len("//") or not text.endswith("/"):
             raise Expected("a regular expression between two slashes")
-        try:
-            re.compile(text[1:-1])
-        except (re.error, RecursionError, OverflowError) as error:
-            raise Expected(f"a regular expression that Python reads ({error})") from error
+        check_regex(text[1:-1])
     elif not text:
         raise Expected("a pattern such as quay.io/team/*:v*")
     return text
@@ -281,7 +288,7 @@ def _match(text: str) -> str:
 
 def _readable(path: Path) -> Path:
     if path.is_dir() or not os.access(path, os.R_OK):
-        raise Expected(f"a file that can be read; {path} cannot")
+        raise Expected(f"a file that can be read; {path} is none")
     return path
 
 

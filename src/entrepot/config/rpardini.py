@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from entrepot.config.convert import Expected, registry_name
+from entrepot.config.convert import Expected, check_regex, registry_name
 from entrepot.config.model import DOCKER_HUB
 from entrepot.config.tree import KeyPath, Mapping, Node, Origin, Report, Scalar, Sequence, get, put
 from entrepot.config.variables import Variables
@@ -138,14 +138,13 @@ def _tier_rule(tier: str, variables: Variables, report: Report) -> Mapping:
         for what, default in zip(("REGEX", "TIME"), _TIERS[tier], strict=True)
     )
     try:
-        re.compile(regex.text)
-    except re.error as error:
-        message = f"expected a regular expression that Python reads ({error}); got {regex.text!r}"
-        report.problem(regex.origin, (), message)
+        check_regex(regex.text)
+    except Expected as expected:
+        report.problem(regex.origin, (), f"expected {expected}; got {regex.text!r}")
         regex = Scalar(regex.origin, "")
     # nginx matched what follows /manifests/, from its beginning. The look-ahead finds the colon
     # before the tag: the registry may have one of its own, before the port.
-    match = Scalar(regex.origin, rf"/^.*:(?=[^:/]*$)(?:{regex.text}).*$/")
+    match = Scalar(regex.origin, rf"/:(?=[^:/]*$)(?:{regex.text})/")
     return Mapping(regex.origin, {"match": match, "ttl": time})
 
 
