@@ -1,0 +1,90 @@
+"""The cache rule for movable names: what to do with a request, given what is known.
+
+entry      content here?   age                  action
+---------  --------------  -------------------  -----------------------------------
+any        any             policy: never kept   Pass
+none       -               -                    Fetch
+absence    -               < negative ttl       Serve (the refusal)
+absence    -               older                Fetch
+binding    needed, gone    any                  Fetch
+binding    yes, or HEAD    < ttl, or immutable  Serve
+binding    yes, or HEAD    < ttl + max_stale    Serve stale if the upstream rests,
+                                                else Revalidate with that to fall back on
+binding    yes, or HEAD    older                Revalidate with nothing to fall back on
+"""
+
+from dataclasses import dataclass
+
+from entrepot.cache.record import Absence, Binding
+from entrepot.cache.rules import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    is_stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Revalidate:
+    may_serve_stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    pass
+
+
+Action = Serve | Revalidate | Fetch | Pass
+
+# Statuses that say nothing about the name: the upstream is in trouble, or we asked too much.
+_TROUBLE = frozenset({408, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    entry: Binding | Absence | None
+    is_servable: bool  # the bound content is here, or only its head is asked for
+    is_resting: bool  # the upstream did not answer a moment ago
+    now: float
+
+
+def decide(situation: Situation, policy: Policy) -> Action:
+    if policy.is_never_kept:
+        return Pass()
+    match situation.entry:
+        case None:
+            return Fetch()
+        case Absence(checked_at=checked_at):
+            is_fresh = 0 <= situation.now - checked_at < policy.negative_ttl_s
+            return Serve() if is_fresh else Fetch()
+        case Binding() as binding:
+            return _with_binding(binding, situation, policy)
+
+
+def _with_binding(binding: Binding, situation: Situation, policy: Policy) -> Action:
+    if not situation.is_servable:
+        return Fetch()
+    if policy.is_immutable:
+        return Serve()
+    # A clock set back makes ages negative: such entries are as if never checked.
+    age = situation.now - binding.checked_at
+    if 0 <= age < policy.ttl_s:
+        return Serve()
+    may_serve_stale = may_be_stale(binding, policy, situation.now)
+    if may_serve_stale and situation.is_resting:
+        return Serve(is_stale=True)
+    return Revalidate(may_serve_stale)
+
+
+def may_be_stale(binding: Binding, policy: Policy, now: float) -> bool:
+    return now - binding.checked_at < policy.ttl_s + policy.max_stale_s
+
+
+def is_trouble(status: int | None) -> bool:
+    """Whether an answer (None: there was none) is an outage, to be bridged, and not a word."""
+    return status is None or status in _TROUBLE

@@ -1,0 +1,103 @@
+"""Facts as they are kept in a ledger: JSON with a schema version, so that releases can differ."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from entrepot.errors import InvalidReference
+from entrepot.oci.digest import Digest
+from entrepot.oci.media_type import accept_key
+from entrepot.oci.reference import Repository, Tag
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A tag pointed to this content when the upstream was last asked."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    checked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """The upstream refused, or had nothing of that name."""
+
+    status: int
+    checked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The upstream let somebody read a repository."""
+
+    checked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The answer to a tags, referrers or catalog request."""
+
+    checked_at: float
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Fact = Binding | Absence | Verdict | Listing
+_KINDS: dict[str, type[Fact]] = {
+    kind.__name__: kind for kind in (Binding, Absence, Verdict, Listing)
+}
+
+
+def encode(fact: Fact) -> bytes:
+    values = asdict(fact)
+    if isinstance(fact, Binding):
+        values["digest"] = str(fact.digest)
+    return json.dumps({"v": _SCHEMA, "kind": type(fact).__name__, **values}).encode()
+
+
+def decode(data: bytes | None) -> Fact | None:
+    """None for what is not there or was written by a release that meant something else by it."""
+    try:
+        values: dict[str, Any] = json.loads(data) if data else {}
+        if values.pop("v", None) != _SCHEMA:
+            return None
+        kind = _KINDS[values.pop("kind")]
+        if kind is Binding:
+            values["digest"] = Digest.parse(values["digest"])
+        return kind(**values)
+    except (ValueError, KeyError, TypeError, InvalidReference):
+        return None
+
+
+def tag_key(registry: str, repository: Repository, tag: Tag, accept: str) -> str:
+    """Bound by what is accepted too: a registry answers with another type to an older client."""
+    return f"{tag_prefix(registry, repository, tag)}{_short(accept_key(accept))}"
+
+
+def tag_prefix(registry: str, repository: Repository, tag: Tag) -> str:
+    return f"tag/{registry}/{repository}:{tag}#"
+
+
+def verdict_key(registry: str, repository: Repository | None, identity: str) -> str:
+    return f"verdict/{registry}/{repository or ''}#{identity}"
+
+
+def member_key(registry: str, repository: Repository, digest: Digest) -> str:
+    """Present when the upstream is known to hold this content in this repository."""
+    return f"member/{registry}/{repository}@{digest}"
+
+
+def absence_key(registry: str, path: str, identity: str) -> str:
+    return f"absence/{registry}/{_short(path)}#{identity}"
+
+
+def listing_key(registry: str, target: str, accept: str) -> str:
+    return f"list/{registry}/{_short(target)}#{_short(accept_key(accept))}"
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

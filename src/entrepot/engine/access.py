@@ -1,0 +1,73 @@
+"""Private content stays private: who may have what is in the store.
+
+Content is named by digest and stored once, so knowing a digest must not be enough. It is served
+to an identity only through a repository that the upstream lets this identity read (a verdict)
+and that is known to hold it (a member). What is not known is asked of the upstream by a HEAD
+with the identity's own rights. Fails closed: no answer and no earlier word means no content.
+"""
+
+from entrepot.cache.decide import is_trouble
+from entrepot.cache.entitlement import Standing, standing
+from entrepot.cache.rules import NEGATIVE_TTL_S
+from entrepot.clock import Clock
+from entrepot.config.model import Auth
+from entrepot.engine.ask import Ask, Origin
+from entrepot.engine.facts import Facts
+from entrepot.engine.single_flight import SingleFlight
+from entrepot.errors import UpstreamError
+from entrepot.oci.digest import Digest
+
+
+class Access:
+    def __init__(
+        self,
+        facts: Facts,
+        origin: Origin,
+        probes: SingleFlight[tuple[str, str, str], None],
+        settings: Auth,
+        clock: Clock,
+    ) -> None:
+        self._facts = facts
+        self._origin = origin
+        self._probes = probes
+        self._settings = settings
+        self._clock = clock
+
+    async def standing(self, ask: Ask) -> Standing:
+        verdict = await self._facts.verdict(ask.registry, ask.repository, ask.identity)
+        return standing(verdict, self._settings, self._clock.now())
+
+    async def ensure(self, ask: Ask, digest: Digest) -> None:
+        """Return if `ask` may have this content through its repository; else raise."""
+        assert ask.repository is not None
+        known = await self.standing(ask)
+        is_member = await self._facts.is_member(ask.registry, ask.repository, digest)
+        if known is Standing.FRESH and is_member:
+            return
+        may_bridge = known is not Standing.UNKNOWN and is_member
+        if may_bridge and ask.site.upstream.is_resting():
+            return
+        try:
+            await self._probe(ask, digest, is_patient=not may_bridge)
+        except UpstreamError as error:
+            if not (may_bridge and is_trouble(error.status)):
+                raise
+
+    async def refuse_known_absence(self, ask: Ask, ttl_s: float = NEGATIVE_TTL_S) -> None:
+        """Raise what the upstream said a moment ago, if that was a no."""
+        absence = await self._facts.absence(ask.registry, ask.path, ask.identity)
+        if absence is not None and 0 <= self._clock.now() - absence.checked_at < ttl_s:
+            ask.trace.cache = "negative"
+            raise UpstreamError(
+                f"{ask.registry} answered {absence.status} a moment ago", status=absence.status
+            )
+
+    async def _probe(self, ask: Ask, digest: Digest, *, is_patient: bool) -> None:
+        async def probe() -> None:
+            headers = {"Accept": ask.accept} if ask.accept else {}
+            await self._origin.head(ask, headers, is_patient=is_patient)
+            assert ask.repository is not None
+            await self._facts.add_members(ask.registry, ask.repository, (digest,))
+
+        await self.refuse_known_absence(ask)
+        await self._probes.run((ask.registry, ask.path, ask.identity.key), probe)

@@ -1,0 +1,99 @@
+"""One request on its way through the engine, and the questions it puts to the upstream."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from entrepot.engine.facts import Facts
+from entrepot.engine.identity import Identity
+from entrepot.engine.message import Request, Trace
+from entrepot.engine.sites import Site
+from entrepot.errors import UpstreamError
+from entrepot.oci.reference import Repository
+from entrepot.oci.route import Route
+from entrepot.upstream.message import UpstreamRequest, UpstreamResponse
+
+_SUCCESS = range(200, 300)
+_REFUSALS = frozenset({401, 403})
+_ABSENCES = frozenset({401, 403, 404})
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    request: Request
+    site: Site
+    route: Route
+    repository: Repository | None
+    identity: Identity
+    trace: Trace
+
+    @property
+    def registry(self) -> str:
+        return self.site.name
+
+    @property
+    def path(self) -> str:
+        return self.request.path
+
+    @property
+    def accept(self) -> str:
+        return self.request.headers.get("accept", "")
+
+    @property
+    def is_head(self) -> bool:
+        return self.request.method == "HEAD"
+
+    def about(self, path: str) -> "Ask":
+        """The same client asking for something else of the same repository."""
+        return replace(self, request=replace(self.request, path=path, query=""))
+
+
+class Origin:
+    """Asks the upstream with the rights of the one who asks, and learns from its answers."""
+
+    def __init__(self, facts: Facts, *, revalidate_timeout_s: float) -> None:
+        self._facts = facts
+        self._revalidate_timeout_s = revalidate_timeout_s
+
+    async def head(
+        self, ask: Ask, headers: Mapping[str, str] | None = None, *, is_patient: bool = True
+    ) -> UpstreamResponse:
+        response = await self.open(ask, "HEAD", headers or {}, is_patient=is_patient)
+        await response.aclose()
+        return response
+
+    async def open(
+        self, ask: Ask, method: str, headers: Mapping[str, str], *, is_patient: bool = True
+    ) -> UpstreamResponse:
+        """A successful answer, or UpstreamError with its status."""
+        response = await ask.site.upstream.send(
+            UpstreamRequest(
+                method=method,
+                path=ask.request.target,
+                headers=headers,
+                repository=ask.repository,
+                authorization=ask.identity.authorization,
+                header_timeout_s=None if is_patient else self._revalidate_timeout_s,
+            )
+        )
+        if response.status in _SUCCESS:
+            await self._facts.allow(ask.registry, ask.repository, ask.identity)
+            return response
+        try:
+            await self._learn_refusal(ask, response.status)
+        finally:
+            await response.aclose()
+        raise UpstreamError(
+            f"{ask.registry} answers {response.status}",
+            status=response.status,
+            retry_after_s=_seconds(response.headers.get("Retry-After", "")),
+        )
+
+    async def _learn_refusal(self, ask: Ask, status: int) -> None:
+        if status in _REFUSALS:
+            await self._facts.revoke(ask.registry, ask.repository, ask.identity)
+        if status in _ABSENCES:
+            await self._facts.mark_absent(ask.registry, ask.path, ask.identity, status)
+
+
+def _seconds(header: str) -> float | None:
+    return float(header) if header.isdecimal() and len(header) < 9 else None  # noqa: PLR2004

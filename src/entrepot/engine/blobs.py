@@ -1,0 +1,247 @@
+"""Blobs: from the store, from a running fill, or by starting one."""
+
+import asyncio
+from collections.abc import Callable
+
+from entrepot.cache.decide import is_trouble
+from entrepot.engine.access import Access
+from entrepot.engine.ask import Ask, Origin
+from entrepot.engine.body import ContentBody, FillBody, PassedBody
+from entrepot.engine.facts import Facts
+from entrepot.engine.fill import Fill, FillStatistics
+from entrepot.engine.message import Response
+from entrepot.engine.reply import CacheStatus, content_headers, mark, matches_etag, partial
+from entrepot.engine.single_flight import SingleFlight
+from entrepot.errors import StorageError, UpstreamError
+from entrepot.oci.byte_range import ByteRange, RangeRequest
+from entrepot.oci.digest import Digest
+from entrepot.oci.media_type import OCTET_STREAM
+from entrepot.oci.route import BlobRoute
+from entrepot.storage.base import Content, ContentStore
+from entrepot.upstream.message import UpstreamResponse
+
+# A range that begins this far beyond what has come in is fetched by itself, not waited for.
+_FAR = 16 << 20
+_PARTIAL = 206
+
+
+class Blobs:
+    def __init__(  # noqa: PLR0913 - collaborators, put together in one place
+        self,
+        store: ContentStore,
+        facts: Facts,
+        origin: Origin,
+        access: Access,
+        *,
+        starting: SingleFlight[Digest, Fill | None],
+        tasks: asyncio.TaskGroup,
+        retries: int,
+        fetched: Callable[[str, int], None],
+    ) -> None:
+        self._store = store
+        self._facts = facts
+        self._origin = origin
+        self._access = access
+        self._starting = starting
+        self._tasks = tasks
+        self._retries = retries
+        self._fetched = fetched
+        self._fills: dict[Digest, Fill] = {}
+        self._tasks_of_fills: set[asyncio.Task[None]] = set()
+
+    def fills(self) -> tuple[FillStatistics, ...]:
+        return tuple(fill.statistics() for fill in self._fills.values())
+
+    async def aclose(self) -> None:
+        """End running fills; what they have is kept for another start."""
+        for task in tuple(self._tasks_of_fills):
+            task.cancel()
+        await asyncio.gather(*self._tasks_of_fills, return_exceptions=True)
+
+    async def respond(self, ask: Ask, route: BlobRoute) -> Response:
+        if ask.is_head and ask.site.settings.push == "allow":
+            return await self._existence(ask, route.digest)
+        content = await self._stored(route.digest)
+        if content is not None:
+            return await self._from_store(ask, content)
+        if ask.is_head or matches_etag(ask.request.headers.get("if-none-match"), route.digest):
+            return await self._existence(ask, route.digest)
+        return await self._from_upstream(ask, route.digest)
+
+    async def _stored(self, digest: Digest) -> Content | None:
+        try:
+            return await self._store.open(digest)
+        except StorageError:
+            return None  # the upstream has it, too
+
+    async def _from_store(self, ask: Ask, content: Content) -> Response:
+        response: Response | None = None
+        try:
+            digest, size = content.entry.digest, content.entry.size
+            await self._access.ensure(ask, digest)
+            headers = {
+                **content_headers(digest, OCTET_STREAM),
+                "Accept-Ranges": "bytes",
+                **mark(ask.trace, CacheStatus.HIT),
+            }
+            span = self._wanted(ask, digest, size, headers)
+            if isinstance(span, Response):
+                return span
+            whole = span or ByteRange(0, size)
+            body = b"" if ask.is_head else ContentBody(content, whole)
+            response = Response(200, headers, body, len(whole), ask.trace)
+            return partial(response, span, size) if span else response
+        finally:
+            if response is None or ask.is_head:
+                content.close()
+
+    def _wanted(
+        self, ask: Ask, digest: Digest, size: int, headers: dict[str, str]
+    ) -> ByteRange | Response | None:
+        """The range to send (None: all), or the answer that takes no body."""
+        request = ask.request.headers
+        if matches_etag(request.get("if-none-match"), digest):
+            return Response(304, headers, trace=ask.trace)
+        asked = RangeRequest.parse(request.get("range"))
+        if asked is None or not matches_etag(request.get("if-range", f'"{digest}"'), digest):
+            return None
+        span = asked.resolve(size)
+        if span is not None:
+            return span
+        headers["Content-Range"] = f"bytes */{size}"
+        return Response(416, headers, trace=ask.trace)
+
+    # From the upstream.
+
+    async def _existence(self, ask: Ask, digest: Digest) -> Response:
+        """Whether this repository holds it, which for who may push is the upstream's to say:
+        "exists" from a store that is shared by repositories makes a push leave the layer out.
+        """
+        assert ask.repository is not None
+        await self._access.refuse_known_absence(ask)
+        headers = content_headers(digest, OCTET_STREAM) | {"Accept-Ranges": "bytes"}
+        try:
+            answer = await self._origin.head(ask)
+        except UpstreamError as error:
+            content = await self._stored(digest) if is_trouble(error.status) else None
+            if content is None:
+                raise
+            return await self._from_store(ask, content)
+        await self._facts.add_members(ask.registry, ask.repository, (digest,))
+        length = answer.headers.get("Content-Length", "")
+        headers |= mark(ask.trace, CacheStatus.PASS)
+        if matches_etag(ask.request.headers.get("if-none-match"), digest):
+            return Response(304, headers, trace=ask.trace)
+        return Response(200, headers, b"", int(length) if length.isdecimal() else None, ask.trace)
+
+    async def _from_upstream(self, ask: Ask, digest: Digest) -> Response:
+        try:
+            fill, is_first = await self._fill(ask, digest)
+        except StorageError as error:
+            ask.trace.error = str(error)
+            return await self._bypass(ask, digest)
+        if fill is None:
+            content = await self._stored(digest)
+            if content is None:
+                return await self._bypass(ask, digest)
+            return await self._from_store(ask, content)
+        headers = {
+            **content_headers(digest, OCTET_STREAM),
+            **mark(ask.trace, CacheStatus.MISS if is_first else CacheStatus.COLLAPSED),
+        }
+        size = fill.size
+        span = None
+        if size is not None:
+            headers["Accept-Ranges"] = "bytes"
+            wanted = self._wanted(ask, digest, size, headers)
+            if isinstance(wanted, Response):
+                return wanted
+            span = wanted
+        if span and span.start > fill.watermark + _FAR:
+            return await self._bypass(ask, digest)
+        body = FillBody(fill, span, lambda rest: self._passed(ask, rest))
+        length = len(span) if span else size
+        response = Response(200, headers, body, length, ask.trace)
+        return partial(response, span, size) if span and size is not None else response
+
+    async def _fill(self, ask: Ask, digest: Digest) -> tuple[Fill | None, bool]:
+        """The running fill or one of our own making; None if it has just ended well.
+
+        Who did not start it needs a word of the upstream of its own; and what was refused to who
+        started it says nothing about others.
+        """
+        await self._access.refuse_known_absence(ask)
+        is_mine = False
+
+        async def begin() -> Fill | None:
+            nonlocal is_mine
+            is_mine = True
+            return await self._begin(ask, digest)
+
+        while not is_mine:
+            try:
+                fill = self._fills.get(digest) or await self._starting.run(digest, begin)
+                if fill is None:
+                    return None, False
+                await fill.wait_begun()
+            except (UpstreamError, StorageError):
+                if is_mine:
+                    raise
+                continue
+            if not is_mine:
+                await self._access.ensure(ask, digest)
+            return fill, is_mine
+        raise AssertionError  # `begin` sets is_mine and then returns or raises
+
+    async def _begin(self, ask: Ask, digest: Digest) -> Fill | None:
+        content = await self._stored(digest)
+        if content is not None:
+            content.close()
+            return None
+        draft = await self._store.draft(digest)
+        fill = Fill(
+            digest,
+            draft,
+            lambda offset: self._open(ask, offset, digest),
+            retries=self._retries,
+            fetched=lambda size: self._fetched(ask.registry, size),
+        )
+        self._fills[digest] = fill
+        task = self._tasks.create_task(fill.run(), name=f"fill {digest}")
+        self._tasks_of_fills.add(task)
+        task.add_done_callback(lambda task: self._ended(digest, fill, task))
+        await fill.wait_begun()
+        return fill
+
+    def _ended(self, digest: Digest, fill: Fill, task: asyncio.Task[None]) -> None:
+        self._tasks_of_fills.discard(task)
+        if self._fills.get(digest) is fill:
+            del self._fills[digest]
+
+    async def _open(self, ask: Ask, offset: int, digest: Digest) -> UpstreamResponse:
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        response = await self._origin.open(ask, "GET", headers)
+        assert ask.repository is not None
+        await self._facts.add_members(ask.registry, ask.repository, (digest,))
+        return response
+
+    # Past the store.
+
+    async def _passed(self, ask: Ask, rest: ByteRange) -> PassedBody:
+        headers = {"Range": f"bytes={rest.start}-{rest.stop - 1}"}
+        response = await self._origin.open(ask, "GET", headers)
+        if rest.start and response.status != _PARTIAL:
+            await response.aclose()
+            raise UpstreamError(f"{ask.registry} cannot continue in the middle of a blob")
+        return PassedBody(response, lambda size: self._fetched(ask.registry, size))
+
+    async def _bypass(self, ask: Ask, digest: Digest) -> Response:
+        wanted = ask.request.headers.get("range")
+        answer = await self._origin.open(ask, "GET", {"Range": wanted} if wanted else {})
+        headers = content_headers(digest, OCTET_STREAM) | mark(ask.trace, CacheStatus.BYPASS)
+        if answer.status == _PARTIAL and "Content-Range" in answer.headers:
+            headers["Content-Range"] = answer.headers["Content-Range"]
+        length = answer.headers.get("Content-Length", "")
+        body = PassedBody(answer, lambda size: self._fetched(ask.registry, size))
+        size = int(length) if length.isdecimal() else None
+        return Response(answer.status, headers, body, size, ask.trace)

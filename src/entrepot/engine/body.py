@@ -1,0 +1,99 @@
+"""Bodies on their way to a client: of stored content, of a running fill, of an upstream answer.
+
+`ContentBody` and `FillBody` name a file that may be read at any offset: the place where a faster
+way of sending (encrypting large slices off the loop) plugs in.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from entrepot.engine.fill import Fill
+from entrepot.errors import StorageError
+from entrepot.oci.byte_range import ByteRange
+from entrepot.storage.base import Content
+from entrepot.upstream.message import UpstreamResponse
+
+
+class ContentBody:
+    def __init__(self, content: Content, span: ByteRange) -> None:
+        self._content = content
+        self._offset = span.start
+        self._stop = span.stop
+
+    async def read(self, size: int) -> bytes:
+        wanted = min(size, self._stop - self._offset)
+        if wanted <= 0:
+            return b""
+        data = await self._content.read(self._offset, wanted)
+        if not data:
+            raise StorageError(f"{self._content.entry.digest} is shorter than it was")
+        self._offset += len(data)
+        return data
+
+    async def aclose(self) -> None:
+        self._content.close()
+
+
+class FillBody:
+    """A reader of a fill, late or early. When the store fails under it, the upstream goes on."""
+
+    def __init__(
+        self,
+        fill: Fill,
+        span: ByteRange | None,
+        bypass: Callable[[ByteRange], Awaitable["PassedBody"]],
+    ) -> None:
+        self._fill = fill
+        self._offset = span.start if span else 0
+        self._stop = span.stop if span else None
+        self._bypass = bypass
+        self._passed: PassedBody | None = None
+        self._is_open = True
+        fill.attach()
+
+    async def read(self, size: int) -> bytes:
+        if self._passed is not None:
+            return await self._passed.read(size)
+        stop = self._fill.size if self._stop is None else self._stop
+        if stop is not None and self._offset >= stop:
+            return b""
+        try:
+            if not await self._fill.wait_beyond(self._offset):
+                return b""
+            wanted = size if stop is None else min(size, stop - self._offset)
+            data = await self._fill.read(self._offset, wanted)
+        except StorageError:
+            # Availability before efficiency: a full disk must not fail a pull. What passes this
+            # way is not admitted to the store; its digest is the client's to check, as always.
+            if stop is None:
+                raise
+            self._passed = await self._bypass(ByteRange(self._offset, stop))
+            return await self._passed.read(size)
+        self._offset += len(data)
+        return data
+
+    async def aclose(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._fill.detach()
+            if self._passed is not None:
+                await self._passed.aclose()
+
+
+class PassedBody:
+    """An upstream's answer, passed on as it comes."""
+
+    def __init__(self, response: UpstreamResponse, fetched: Callable[[int], None]) -> None:
+        self._response = response
+        self._chunks = response.chunks()
+        self._fetched = fetched
+        self._rest = b""
+
+    async def read(self, size: int) -> bytes:
+        if not self._rest:
+            self._rest = await anext(self._chunks, b"")
+            self._fetched(len(self._rest))
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    async def aclose(self) -> None:
+        await self._response.aclose()

@@ -1,0 +1,214 @@
+"""Getting a blob in: one fetch from the upstream, many readers of the growing draft.
+
+A `Fill` belongs to the engine. Clients attach and detach as `FillBody`; none of them ends it.
+The upstream that breaks off is asked again for the rest, with Range; what is wrong in size or
+digest is discarded and its readers' transfers break: the last piece is held back until the
+digest holds, so nobody ever gets a whole wrong body.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from entrepot.errors import DigestMismatch, EntrepotError, StorageError, UpstreamError
+from entrepot.oci.byte_range import parse_content_range
+from entrepot.oci.digest import Digest
+from entrepot.oci.media_type import OCTET_STREAM
+from entrepot.storage.base import Draft
+from entrepot.upstream.message import UpstreamResponse
+
+# Small enough to be verified at once when it comes, large enough that a client notices the lack.
+HOLD_BACK = 64 << 10
+_PAUSE_S = 0.2
+_PAUSE_MAX_S = 5.0
+
+type Fetch = Callable[[int], Awaitable[UpstreamResponse]]
+"""Opens the blob at an offset; raises UpstreamError where there is no 200 or 206."""
+
+
+class _State(Enum):
+    RUNNING = auto()
+    COMPLETE = auto()
+    FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class FillStatistics:
+    digest: Digest
+    size: int | None
+    watermark: int
+    readers: int
+
+
+class Fill:
+    def __init__(
+        self,
+        digest: Digest,
+        draft: Draft,
+        fetch: Fetch,
+        *,
+        retries: int,
+        fetched: Callable[[int], None],
+    ) -> None:
+        self.digest = digest
+        self.size: int | None = None
+        self.readers = 0
+        self._draft = draft
+        self._fetch = fetch
+        self._retries = retries
+        self._fetched = fetched
+        self._state = _State.RUNNING
+        self._error: EntrepotError | None = None
+        self._grown = asyncio.Event()
+        self._begun = asyncio.Event()
+
+    # What readers see.
+
+    @property
+    def watermark(self) -> int:
+        """Bytes that may be read: all when verified, all but the last piece before."""
+        if self._state is _State.COMPLETE:
+            return self._draft.size
+        return max(0, self._draft.size - HOLD_BACK)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._state is _State.COMPLETE
+
+    async def wait_begun(self) -> None:
+        """Until the upstream has answered and the size is known, or raise what it said instead."""
+        await self._begun.wait()
+        if self._error is not None and self._state is _State.FAILED:
+            raise self._error
+
+    async def wait_beyond(self, offset: int) -> bool:
+        """Until there is more than `offset`; False when there will not be; raise if it failed."""
+        while self.watermark <= offset:
+            if self._state is _State.COMPLETE:
+                return False
+            if self._error is not None:
+                raise self._error
+            await self._grown.wait()
+        return True
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return await self._draft.read(offset, min(size, self.watermark - offset))
+
+    def attach(self) -> None:
+        self.readers += 1
+
+    def detach(self) -> None:
+        self.readers -= 1
+        self._close_if_done()
+
+    def statistics(self) -> FillStatistics:
+        return FillStatistics(self.digest, self.size, self.watermark, self.readers)
+
+    # Getting the bytes.
+
+    async def run(self) -> None:
+        """To the end, good or bad; raises only CancelledError, having kept what is there."""
+        try:
+            await self._download()
+            await self._draft.verify()
+            self._end(_State.COMPLETE)
+            await self._draft.commit(OCTET_STREAM)
+        except DigestMismatch as error:
+            await self._draft.discard()
+            self._end(_State.FAILED, error)
+        except StorageError as error:
+            await self._draft.discard()
+            if not self.is_complete:  # else the readers have it all, and it is only not kept
+                self._end(_State.FAILED, error)
+        except UpstreamError as error:
+            await self._draft.suspend()
+            self._end(_State.FAILED, error)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._draft.suspend())
+            self._end(_State.FAILED, UpstreamError("the proxy is shutting down"))
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not leave readers waiting
+            await self._draft.discard()
+            self._end(_State.FAILED, StorageError(f"fill failed: {error!r}"))
+        finally:
+            self._close_if_done()
+
+    def _end(self, state: _State, error: EntrepotError | None = None) -> None:
+        self._state, self._error = state, error
+        self._begun.set()
+        self._notify()
+
+    def _close_if_done(self) -> None:
+        if not self.readers and self._state is not _State.RUNNING:
+            self._draft.close()
+
+    def _notify(self) -> None:
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    async def _download(self) -> None:
+        failures = 0
+        while not self._is_all_here():
+            before = self._draft.size
+            try:
+                await self._attempt()
+            except DigestMismatch:
+                raise
+            except UpstreamError as error:
+                failures = 1 if self._draft.size > before else failures + 1
+                if not self._begun.is_set() or failures > self._retries or _is_final(error):
+                    raise
+                await asyncio.sleep(min(_PAUSE_S * 2**failures, _PAUSE_MAX_S))
+
+    def _is_all_here(self) -> bool:
+        return self.size is not None and self._draft.size == self.size
+
+    async def _attempt(self) -> None:
+        start = self._draft.size
+        # While a piece is being written the next ones gather in the client's buffer, and come as
+        # one: the steps are as large as the disk is slow.
+        async with await self._fetch(start) as response:
+            skip = self._enter(response, start)
+            self._begun.set()
+            async for piece in response.chunks():
+                self._fetched(len(piece))
+                kept = piece[skip:] if skip else piece
+                skip = max(0, skip - len(piece))
+                if kept:
+                    await self._keep(kept)
+        if self.size is None:
+            self.size = self._draft.size  # no length was announced: the end is the end
+        if not self._is_all_here():
+            raise UpstreamError("the upstream closed the connection too early")
+
+    def _enter(self, response: UpstreamResponse, start: int) -> int:
+        """Check what the answer covers; return how many of its bytes are here already."""
+        if response.status == 206:  # noqa: PLR2004 - Partial Content
+            span = parse_content_range(response.headers.get("Content-Range", ""))
+            if span is None or span[0].start != start:
+                raise UpstreamError("the upstream answered another range than the one asked for")
+            self._announce(span[1])
+            return 0
+        length = response.headers.get("Content-Length", "")
+        self._announce(int(length) if length.isdecimal() else None)
+        return start
+
+    def _announce(self, size: int | None) -> None:
+        if size is None:
+            return
+        if self.size is None:
+            self.size = size
+        if size != self.size or size < self._draft.size:
+            raise DigestMismatch(f"{self.digest}: the upstream announced two different sizes")
+
+    async def _keep(self, data: bytes) -> None:
+        if self.size is not None and self._draft.size + len(data) > self.size:
+            raise DigestMismatch(f"{self.digest}: more bytes came than were announced")
+        await self._draft.write(data)
+        self._notify()
+
+
+def _is_final(error: UpstreamError) -> bool:
+    """Refusals do not change by asking again; trouble may."""
+    return error.status is not None and error.status < 500 and error.status not in {403, 408, 429}  # noqa: PLR2004

@@ -1,0 +1,28 @@
+"""Who asks, as far as a request shows it."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The client's own Authorization, or the proxy's rights (the operator's, else anonymous).
+
+    `key` names an identity in what is kept: a keyed hash, from which nothing can be told.
+    """
+
+    key: str
+    authorization: str | None = field(default=None, repr=False)
+
+    @property
+    def is_own(self) -> bool:
+        return self.authorization is not None
+
+
+PROXY = Identity("proxy")
+
+
+def own_identity(authorization: str, secret: bytes) -> Identity:
+    key = hmac.new(secret, authorization.encode(), hashlib.sha256).hexdigest()[:32]
+    return Identity(key, authorization)

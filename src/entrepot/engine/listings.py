@@ -1,0 +1,104 @@
+"""Tag lists, referrers and the catalog: kept for a moment, and for when the upstream is down."""
+
+import json
+from dataclasses import asdict
+
+from entrepot.cache.decide import is_trouble
+from entrepot.cache.entitlement import Standing
+from entrepot.cache.record import Listing, listing_key
+from entrepot.clock import Clock
+from entrepot.config.model import Tags
+from entrepot.engine.access import Access
+from entrepot.engine.ask import Ask, Origin
+from entrepot.engine.body import PassedBody
+from entrepot.engine.message import Response
+from entrepot.engine.reply import API_VERSION, CacheStatus, mark
+from entrepot.errors import StorageError, UpstreamError
+from entrepot.storage.base import Ledger
+
+# Longer lists are passed on: they are pages of a registry that does not paginate.
+_LIMIT = 1 << 20
+_KEPT_HEADERS = ("Content-Type", "Link", "OCI-Filters-Applied")
+
+
+class Listings:
+    def __init__(
+        self, ledger: Ledger, origin: Origin, access: Access, *, settings: Tags, clock: Clock
+    ) -> None:
+        self._ledger = ledger
+        self._origin = origin
+        self._access = access
+        self._settings = settings
+        self._clock = clock
+
+    async def respond(self, ask: Ask) -> Response:
+        # The lists an operator's credentials open are the operator's to see; a catalog is asked
+        # for with the client's own or none.
+        key = f"{listing_key(ask.registry, ask.request.target, ask.accept)}#{ask.identity.key}"
+        kept = await self._kept(key)
+        known = await self._access.standing(ask)
+        if kept is not None and known is not Standing.UNKNOWN:
+            age_s = self._clock.now() - kept[0].checked_at
+            if known is Standing.FRESH and 0 <= age_s < self._settings.list_ttl:
+                return self._reply(ask, kept, CacheStatus.HIT)
+            if ask.site.upstream.is_resting() and self._may_be_stale(kept[0]):
+                return self._reply(ask, kept, CacheStatus.STALE_UNASKED)
+        try:
+            return await self._fetch(ask, key)
+        except UpstreamError as error:
+            may_bridge = kept is not None and known is not Standing.UNKNOWN
+            if kept is None or not (may_bridge and is_trouble(error.status)):
+                raise
+            if not self._may_be_stale(kept[0]):
+                raise
+            ask.trace.error = str(error)
+            return self._reply(ask, kept, CacheStatus.STALE)
+
+    def _may_be_stale(self, listing: Listing) -> bool:
+        age_s = self._clock.now() - listing.checked_at
+        return age_s < self._settings.list_ttl + self._settings.max_stale
+
+    async def _fetch(self, ask: Ask, key: str) -> Response:
+        headers = {"Accept": ask.accept} if ask.accept else {}
+        response = await self._origin.open(ask, ask.request.method, headers)
+        kept_headers = {
+            name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
+        }
+        length = response.headers.get("Content-Length", "")
+        if ask.is_head or not length.isdecimal() or int(length) > _LIMIT:
+            out = {**kept_headers, **API_VERSION, **mark(ask.trace, CacheStatus.PASS)}
+            size = int(length) if length.isdecimal() else None
+            return Response(response.status, out, PassedBody(response, _ignore), size, ask.trace)
+        async with response:
+            body = await response.read(_LIMIT)
+        listing = Listing(self._clock.now(), kept_headers)
+        await self._keep(key, listing, body)
+        return self._reply(ask, (listing, body), CacheStatus.MISS)
+
+    async def _kept(self, key: str) -> tuple[Listing, bytes] | None:
+        try:
+            data = await self._ledger.get(key)
+        except StorageError:
+            return None
+        head, separator, body = (data or b"").partition(b"\n")
+        try:
+            return (Listing(**json.loads(head)), body) if separator else None
+        except (ValueError, TypeError):
+            return None
+
+    async def _keep(self, key: str, listing: Listing, body: bytes) -> None:
+        try:
+            data = json.dumps(asdict(listing)).encode() + b"\n" + body
+            await self._ledger.put(key, data, 30 * 86400)
+        except StorageError:
+            return
+
+    def _reply(self, ask: Ask, kept: tuple[Listing, bytes], status: CacheStatus) -> Response:
+        listing, body = kept
+        age_s = self._clock.now() - listing.checked_at
+        headers = {**listing.headers, **API_VERSION, **mark(ask.trace, status, age_s)}
+        return Response(200, headers, b"" if ask.is_head else body, len(body), ask.trace)
+
+
+def _ignore(_size: int) -> None:
+    """What is passed on is counted where it is sent."""

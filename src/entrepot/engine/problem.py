@@ -1,0 +1,75 @@
+"""Errors as answers: the one table that turns exceptions into OCI error bodies.
+
+It fails closed: what is not in the table is an answer too, 500, and never the upstream's content.
+"""
+
+import math
+
+from entrepot.engine.message import Response, Trace
+from entrepot.errors import (
+    DigestMismatch,
+    EntrepotError,
+    InvalidReference,
+    StorageError,
+    UpstreamError,
+)
+from entrepot.oci.digest import Digest
+from entrepot.oci.error_body import ErrorCode, error_body
+from entrepot.oci.route import BlobRoute, ManifestRoute, Route
+
+_BY_STATUS = {
+    400: ErrorCode.UNSUPPORTED,
+    401: ErrorCode.UNAUTHORIZED,
+    403: ErrorCode.DENIED,
+    405: ErrorCode.UNSUPPORTED,
+    429: ErrorCode.TOOMANYREQUESTS,
+    502: ErrorCode.UNAVAILABLE,
+    503: ErrorCode.UNAVAILABLE,
+    504: ErrorCode.UNAVAILABLE,
+}
+
+
+def problem(status: int, code: ErrorCode, message: str, trace: Trace | None = None) -> Response:
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    trace = trace or Trace()
+    trace.error = trace.error or message
+    return Response(status, headers, error_body(code, message), trace=trace)
+
+
+def refusal(status: int, route: Route | None, message: str, trace: Trace | None = None) -> Response:
+    """An upstream's no, said with the code that fits what was asked for."""
+    code = _BY_STATUS.get(status, ErrorCode.UNKNOWN)
+    if status == 404:  # noqa: PLR2004
+        code = ErrorCode.NAME_UNKNOWN
+        if isinstance(route, ManifestRoute):
+            code = ErrorCode.MANIFEST_UNKNOWN
+        elif isinstance(route, BlobRoute):
+            code = ErrorCode.BLOB_UNKNOWN
+    return problem(status, code, message, trace)
+
+
+def from_error(error: Exception, route: Route | None, trace: Trace) -> Response:
+    match error:
+        case InvalidReference():
+            code = ErrorCode.DIGEST_INVALID if "digest" in str(error) else ErrorCode.NAME_INVALID
+            return problem(400, code, str(error), trace)
+        case DigestMismatch():
+            return problem(502, ErrorCode.UNAVAILABLE, str(error), trace)
+        case UpstreamError(status=status) if status is not None:
+            response = refusal(status, route, str(error), trace)
+            if error.retry_after_s is not None:
+                response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+            return response
+        case UpstreamError():
+            return problem(504, ErrorCode.UNAVAILABLE, str(error), trace)
+        case StorageError():
+            return problem(500, ErrorCode.UNKNOWN, "the cache failed; see the proxy's log", trace)
+        case EntrepotError():
+            return problem(500, ErrorCode.UNKNOWN, str(error), trace)
+        case _:
+            trace.error = f"internal error: {type(error).__name__}"
+            return problem(500, ErrorCode.UNKNOWN, "internal error; see the proxy's log", trace)
+
+
+def unknown_digest(digest: Digest) -> str:
+    return f"{digest} is not known to this repository"

@@ -1,0 +1,71 @@
+"""What each registry asks for: remembered, so that a restart with the upstream down still knows."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from entrepot.engine.single_flight import SingleFlight
+from entrepot.engine.sites import Site
+from entrepot.errors import StorageError, UpstreamError
+from entrepot.storage.base import Ledger
+
+# Well known, and asked for by every client on first contact, also when that is offline.
+_DOCKER_HUB = ("docker.io", "https://auth.docker.io/token", "registry.docker.io")
+_KEEP_S = 365 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Realm:
+    scheme: str  # bearer, basic or none
+    url: str = ""
+    service: str = ""
+
+
+class Realms:
+    def __init__(self, ledger: Ledger, flights: SingleFlight[str, Realm | None]) -> None:
+        self._ledger = ledger
+        self._flights = flights
+        self._asked: dict[str, Realm] = {}
+        name, url, service = _DOCKER_HUB
+        self._known: dict[str, Realm | None] = {name: Realm("bearer", url, service)}
+
+    async def known(self, site: Site) -> Realm | None:
+        """What is known without asking anybody."""
+        if site.name not in self._known:
+            self._known[site.name] = await self._kept(site)
+        return self._known[site.name]
+
+    async def of(self, site: Site) -> Realm | None:
+        """None: not known, and the upstream cannot be asked now."""
+        if site.upstream.is_resting() and (known := await self.known(site)):
+            return known
+        return await self._flights.run(site.name, lambda: self._ask(site))
+
+    async def _ask(self, site: Site) -> Realm | None:
+        try:
+            challenge = await site.upstream.challenge()
+        except UpstreamError:
+            return await self.known(site)
+        if challenge is None:
+            realm = Realm("none")
+        elif challenge.scheme == "bearer":
+            realm = Realm("bearer", challenge.realm, challenge.service)
+        else:
+            realm = Realm("basic")
+        if self._asked.get(site.name) != realm:
+            self._asked[site.name] = self._known[site.name] = realm
+            await self._keep(site, realm)
+        return realm
+
+    async def _kept(self, site: Site) -> Realm | None:
+        try:
+            data = await self._ledger.get(f"realm/{site.name}")
+            return Realm(**json.loads(data)) if data else None
+        except (StorageError, ValueError, TypeError):
+            return None
+
+    async def _keep(self, site: Site, realm: Realm) -> None:
+        try:
+            value = json.dumps(asdict(realm)).encode()
+            await self._ledger.put(f"realm/{site.name}", value, _KEEP_S)
+        except StorageError:
+            return  # asked again after a restart

@@ -1,0 +1,131 @@
+"""The engine's front: from a request for a registry to the response, whatever happens.
+
+`respond` never raises but when it is cancelled. That is where availability and safety part: an
+error of ours is answered as an error, and never passed on to the upstream instead.
+"""
+
+import logging
+from dataclasses import replace
+
+from entrepot.engine.ask import Ask
+from entrepot.engine.blobs import Blobs
+from entrepot.engine.forward import Forward
+from entrepot.engine.identity import PROXY
+from entrepot.engine.listings import Listings
+from entrepot.engine.manifests import Manifests
+from entrepot.engine.message import Request, Response, Trace
+from entrepot.engine.problem import from_error, problem
+from entrepot.engine.sites import Site
+from entrepot.engine.token_service import TokenService
+from entrepot.errors import EntrepotError, UpstreamError
+from entrepot.oci.error_body import ErrorCode
+from entrepot.oci.route import (
+    BlobRoute,
+    Legacy,
+    ListRoute,
+    ManifestRoute,
+    Other,
+    Ping,
+    Route,
+    UploadRoute,
+    parse_route,
+)
+
+logger = logging.getLogger(__name__)
+
+_UNAUTHORIZED = 401
+_GET_OR_HEAD = frozenset({"GET", "HEAD"})
+
+
+class Service:
+    def __init__(
+        self,
+        tokens: TokenService,
+        manifests: Manifests,
+        blobs: Blobs,
+        listings: Listings,
+        forward: Forward,
+    ) -> None:
+        self._tokens = tokens
+        self._manifests = manifests
+        self._blobs = blobs
+        self._listings = listings
+        self._forward = forward
+
+    async def respond(self, request: Request, site: Site) -> Response:
+        trace = Trace(registry=site.name)
+        route: Route | None = None
+        try:
+            route = parse_route(request.path)
+            if isinstance(route, Other):
+                realm_of = await self._tokens.site_of_realm(request, site)
+                if realm_of is not None:
+                    trace.registry = realm_of.name
+                    return await self._tokens.token(request, realm_of, trace)
+            return await self._route(request, site, route, trace)
+        except UpstreamError as error:
+            if error.status == _UNAUTHORIZED:
+                repository = getattr(route, "repository", None)
+                return await self._tokens.challenge(request, site, repository, trace)
+            return from_error(error, route, trace)
+        except EntrepotError as error:
+            return from_error(error, route, trace)
+        except Exception as error:
+            logger.exception("request failed inside the proxy")
+            return from_error(error, route, trace)
+
+    async def _route(self, request: Request, site: Site, route: Route, trace: Trace) -> Response:
+        _describe(trace, route)
+        if isinstance(route, Ping) and request.method in _GET_OR_HEAD:
+            return await self._tokens.ping(request, site, trace)
+        if isinstance(route, Legacy):
+            message = (
+                "the v1 registry protocol is not supported by any registry; use a newer client"
+            )
+            return problem(404, ErrorCode.UNSUPPORTED, message, trace)
+        identity = self._tokens.identify(request, site)
+        repository = getattr(route, "repository", None)
+        if identity is None:
+            has_token = "authorization" in request.headers
+            is_api = not isinstance(route, Other)
+            if is_api and (has_token or await self._tokens.must_authenticate(site)):
+                return await self._tokens.challenge(request, site, repository, trace)
+            identity = PROXY
+        ask = Ask(request, site, route, repository, identity, trace)
+        return await self._dispatch(ask)
+
+    async def _dispatch(self, ask: Ask) -> Response:
+        is_read = ask.request.method in _GET_OR_HEAD
+        match ask.route:
+            case ManifestRoute() as route if is_read:
+                return await self._manifests.respond(_plain(ask), route)
+            case BlobRoute() as route if is_read:
+                return await self._blobs.respond(_plain(ask), route)
+            case ListRoute() if is_read:
+                return await self._listings.respond(ask)
+            case _:
+                return await self._forward.respond(ask)
+
+
+def _plain(ask: Ask) -> Ask:
+    """Content has no query: `?ns=` and the like are for proxies, and upstream keys by path."""
+    return replace(ask, request=replace(ask.request, query="")) if ask.request.query else ask
+
+
+def _describe(trace: Trace, route: Route) -> None:
+    trace.kind = {
+        Ping: "ping",
+        ManifestRoute: "manifest",
+        BlobRoute: "blob",
+        ListRoute: "list",
+        UploadRoute: "upload",
+    }.get(type(route), "other")
+    match route:
+        case ManifestRoute(repository=repository, reference=reference):
+            trace.repository, trace.reference = repository, str(reference)
+        case BlobRoute(repository=repository, digest=digest):
+            trace.repository, trace.reference = repository, str(digest)
+        case ListRoute(repository=repository):
+            trace.repository = repository or ""
+        case UploadRoute(repository=repository):
+            trace.repository = repository

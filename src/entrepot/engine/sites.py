@@ -1,0 +1,67 @@
+"""The configured registries as the engine sees them, and which host name belongs to which."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from entrepot.config.model import Registry
+from entrepot.upstream.client import Upstream
+
+# Patterns make sites as hosts are asked for; a client must not make them without bound.
+_PATTERN_SITES_MAX = 1000
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    name: str
+    settings: Registry
+    upstream: Upstream
+
+
+class Sites:
+    def __init__(
+        self, registries: dict[str, Registry], upstream_of: Callable[[str], Upstream]
+    ) -> None:
+        self._upstream_of = upstream_of
+        self._patterns = {
+            name[1:]: settings for name, settings in registries.items() if name.startswith("*.")
+        }
+        self._by_host: dict[str, Site] = {}
+        self._of_patterns = 0
+        for name, settings in registries.items():
+            if not name.startswith("*."):
+                site = Site(name, settings, upstream_of(name))
+                for host in (name, *settings.hosts):
+                    self._by_host[host] = site
+
+    def find(self, host: str, port: int) -> Site | None:
+        """A name without port stands for the default ports of HTTPS and HTTP."""
+        if site := self._by_host.get(f"{host}:{port}"):
+            return site
+        if port not in _DEFAULT_PORTS.values():
+            return None
+        return self._by_host.get(host) or self._of_pattern(host)
+
+    def _of_pattern(self, host: str) -> Site | None:
+        suffix = host
+        while dot := suffix.find(".", 1) + 1:
+            suffix = suffix[dot - 1 :]
+            settings = self._patterns.get(suffix)
+            if settings is not None and self._of_patterns < _PATTERN_SITES_MAX:
+                self._of_patterns += 1
+                site = Site(host, settings, self._upstream_of(host))
+                self._by_host[host] = site
+                return site
+        return None
+
+    def by_authority(self, authority: str, scheme: str = "https") -> Site | None:
+        parts = urlsplit(f"//{authority}")
+        try:
+            port = parts.port or _DEFAULT_PORTS[scheme]
+        except ValueError:
+            return None
+        return self.find(parts.hostname or "", port)
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter({id(site): site for site in self._by_host.values()}.values())

@@ -1,0 +1,217 @@
+"""The token service of every registry that is intercepted.
+
+Clients are always challenged for a Bearer token: they send credentials only when they are. Who
+brings none gets a token that says so, also while the upstream is down. Credentials are for the
+upstream to judge: its own token is handed on where it gives tokens, and a sealed one that
+carries the credentials where it asks for Basic.
+"""
+
+import base64
+import binascii
+import json
+import time
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from entrepot.engine.identity import PROXY, Identity, own_identity
+from entrepot.engine.message import Request, Response, Trace
+from entrepot.engine.problem import problem
+from entrepot.engine.realms import Realm, Realms
+from entrepot.engine.reply import API_VERSION
+from entrepot.engine.sealing import Passport, Sealer
+from entrepot.engine.sites import Site, Sites
+from entrepot.errors import UpstreamError
+from entrepot.oci.challenge import Challenge
+from entrepot.oci.error_body import ErrorCode
+from entrepot.oci.reference import Repository
+from entrepot.upstream.message import UpstreamRequest
+
+TOKEN_PATH = "/entrepot/token"  # noqa: S105 - a path
+_EXPIRES_IN_S = 300
+_BODY_LIMIT = 64 << 10
+_UNAUTHORIZED = 401
+
+
+class TokenService:
+    def __init__(self, sites: Sites, realms: Realms, sealer: Sealer, identity_key: bytes) -> None:
+        self._sites = sites
+        self._realms = realms
+        self._sealer = sealer
+        self._identity_key = identity_key
+
+    # Who asks.
+
+    def identify(self, request: Request, site: Site) -> Identity | None:
+        """None where a token must be asked for (again)."""
+        authorization = request.headers.get("authorization", "").strip()
+        if not authorization:
+            return None
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not self._sealer.is_ours(value.strip()):
+            return own_identity(authorization, self._identity_key)
+        passport = self._sealer.open(value.strip(), site.name)
+        if passport is None:
+            return None
+        if passport.authorization is None:
+            return PROXY
+        return own_identity(passport.authorization, self._identity_key)
+
+    async def must_authenticate(self, site: Site) -> bool:
+        """Registries that ask nobody need not be made to: plain requests work there as before."""
+        realm = await self._realms.of(site)
+        return realm is None or realm.scheme != "none"
+
+    # `/v2/` and 401.
+
+    async def ping(self, request: Request, site: Site, trace: Trace) -> Response:
+        identity = self.identify(request, site)
+        if identity is None:
+            return await self.challenge(request, site, None, trace)
+        if identity.is_own:
+            return await self._ping_upstream(request, site, identity, trace)
+        return _pong(trace)
+
+    async def _ping_upstream(
+        self, request: Request, site: Site, identity: Identity, trace: Trace
+    ) -> Response:
+        try:
+            answer = await site.upstream.send(
+                UpstreamRequest(
+                    method="GET", path="/v2/", headers={}, authorization=identity.authorization
+                )
+            )
+        except UpstreamError:
+            return _pong(trace)  # opens nothing: what is asked for next is judged by itself
+        await answer.aclose()
+        if answer.status == _UNAUTHORIZED:
+            return await self.challenge(request, site, None, trace)
+        return _pong(trace)
+
+    async def challenge(
+        self, request: Request, site: Site, repository: Repository | None, trace: Trace
+    ) -> Response:
+        realm = self._shown(request, await self._realms.of(site), site)
+        parameters = {"realm": realm.url, "service": realm.service}
+        if repository:
+            parameters["scope"] = f"repository:{repository}:pull"
+        trace.cache = "challenge"
+        response = problem(_UNAUTHORIZED, ErrorCode.UNAUTHORIZED, "authentication required", trace)
+        response.headers["WWW-Authenticate"] = str(Challenge("bearer", parameters))
+        response.headers |= API_VERSION
+        trace.error = ""  # how every pull begins
+        return response
+
+    def _shown(self, request: Request, realm: Realm | None, site: Site) -> Realm:
+        """The upstream's own realm where requests to it come past us, else one of ours."""
+        if realm is not None and realm.scheme == "bearer":
+            parts = urlsplit(realm.url)
+            if self._sites.by_authority(parts.netloc, parts.scheme) is not None:
+                return realm
+        service = realm.service if realm else ""
+        url = f"{request.scheme}://{request.host}{TOKEN_PATH}"
+        return Realm("bearer", url, service or site.name)
+
+    # Tokens.
+
+    async def site_of_realm(self, request: Request, site: Site) -> Site | None:
+        """The registry whose token service this request is for; None: it is for something else."""
+        if request.path == TOKEN_PATH:
+            return site
+        for candidate in (site, *self._sites):
+            realm = await self._realms.known(candidate)
+            if realm is None or realm.scheme != "bearer":
+                continue
+            parts = urlsplit(realm.url)
+            if (
+                parts.path == request.path
+                and self._sites.by_authority(parts.netloc, parts.scheme) is site
+                and request.host in {parts.netloc, *_without_default_port(parts.netloc)}
+            ):
+                return candidate
+        return None
+
+    async def token(self, request: Request, site: Site, trace: Trace) -> Response:
+        trace.kind = "token"
+        if request.method == "POST":
+            return await self._exchange(request, site, trace)
+        authorization = request.headers.get("authorization", "").strip()
+        if not authorization:
+            return self._issue(Passport(), site, trace)
+        realm = await self._realms.of(site)
+        if realm is not None and realm.scheme == "bearer":
+            return await self._hand_on(request, site, realm, trace)
+        if not _is_basic(authorization):
+            return problem(400, ErrorCode.UNSUPPORTED, "Basic credentials are expected", trace)
+        answer = await site.upstream.send(
+            UpstreamRequest(method="GET", path="/v2/", headers={}, authorization=authorization)
+        )
+        await answer.aclose()
+        if answer.status == _UNAUTHORIZED:
+            return problem(
+                _UNAUTHORIZED, ErrorCode.UNAUTHORIZED, "wrong user name or password", trace
+            )
+        if answer.status >= 400:  # noqa: PLR2004
+            raise UpstreamError(f"{site.name} answers {answer.status}", status=answer.status)
+        return self._issue(Passport(authorization), site, trace)
+
+    async def _exchange(self, request: Request, site: Site, trace: Trace) -> Response:
+        """OAuth2 is the upstream's where it has a token service; 405 makes clients use GET."""
+        realm = await self._realms.of(site)
+        if realm is None or realm.scheme != "bearer":
+            return problem(405, ErrorCode.UNSUPPORTED, "ask with GET and Basic", trace)
+        return await self._hand_on(request, site, realm, trace)
+
+    async def _hand_on(self, request: Request, site: Site, realm: Realm, trace: Trace) -> Response:
+        form = b"".join([part async for part in request.body]) if request.body else b""
+        if len(form) > _BODY_LIMIT:
+            return problem(413, ErrorCode.UNSUPPORTED, "token request is too large", trace)
+        headers = {
+            name: request.headers[name]
+            for name in ("authorization", "content-type")
+            if name in request.headers
+        }
+        parts = urlsplit(realm.url)
+        answer = await site.upstream.ask_realm(
+            realm.url if not request.query else parts._replace(query=request.query).geturl(),
+            request.method,
+            headers,
+            form,
+        )
+        trace.cache = "pass"
+        media_type = answer.headers.get("Content-Type", "application/json")
+        return Response(
+            answer.status,
+            {"Content-Type": media_type, "Cache-Control": "no-store"},
+            answer.body,
+            trace=trace,
+        )
+
+    def _issue(self, passport: Passport, site: Site, trace: Trace) -> Response:
+        trace.cache = "hit"
+        token = self._sealer.seal(passport, site.name)
+        body = {
+            "token": token,
+            "access_token": token,
+            "expires_in": _EXPIRES_IN_S,
+            "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        return Response(200, headers, json.dumps(body).encode(), trace=trace)
+
+
+def _pong(trace: Trace) -> Response:
+    trace.cache = "hit"
+    return Response(200, {"Content-Type": "application/json", **API_VERSION}, b"{}", trace=trace)
+
+
+def _without_default_port(netloc: str) -> Iterable[str]:
+    host, _, port = netloc.rpartition(":")
+    return [host] if port in {"443", "80"} else []
+
+
+def _is_basic(authorization: str) -> bool:
+    scheme, _, value = authorization.partition(" ")
+    try:
+        return scheme.lower() == "basic" and b":" in base64.b64decode(value, validate=True)
+    except binascii.Error:
+        return False

@@ -1,0 +1,85 @@
+"""The mitmproxy addon: a few hooks, each a few lines."""
+
+import logging
+from collections.abc import Callable
+
+from mitmproxy import ctx, tls
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Client
+from mitmproxy.proxy import layer
+from mitmproxy.proxy.layers import modes
+
+from entrepot.interception.client_port import ClientPort
+from entrepot.interception.exchange import ExchangeRunner
+from entrepot.interception.front_layer import Destination, FrontLayer, Reception
+from entrepot.interception.http_layer import ClientExchange
+from entrepot.interception.tls import ClientTls
+from entrepot.interception.tunnel import Refused, TunnelPolicy
+
+logger = logging.getLogger(__name__)
+
+
+class EntrepotAddon:
+    """Owns nothing: what it is given is made, started and stopped by `app`."""
+
+    def __init__(  # noqa: PLR0913 - collaborators, put together in one place
+        self,
+        reception: Reception,
+        policy: TunnelPolicy,
+        client_tls: ClientTls,
+        runner: ExchangeRunner,
+        *,
+        send_timeout_s: float,
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._reception = reception
+        self._policy = policy
+        self._client_tls = client_tls
+        self._runner = runner
+        self._send_timeout_s = send_timeout_s
+        self._is_draining = is_draining
+
+    def next_layer(self, data: layer.NextLayer) -> None:
+        """Ours comes first on every connection to a proxy port, whatever other addons chose."""
+        layers = data.context.layers
+        if layers and isinstance(layers[0], modes.HttpProxy):
+            # A layer that another addon put here has entered itself into the list.
+            del layers[1:]
+            data.layer = FrontLayer(data.context, self._reception)
+
+    def tls_start_client(self, data: tls.TlsData) -> None:
+        address = data.context.server.address
+        if address is not None and data.context.layers[1:2]:
+            data.ssl_conn = self._client_tls.connection(address[0])
+
+    def tls_failed_client(self, data: tls.TlsData) -> None:
+        host = data.context.server.address[0] if data.context.server.address else "?"
+        peer = data.conn.peername[0] if data.conn.peername else "?"
+        logger.warning(
+            "client %s ended the TLS handshake for %s: %s; does it trust the CA at /ca.crt?",
+            peer,
+            host,
+            data.conn.error,
+        )
+
+    async def entrepot_judge(self, destination: Destination) -> None:
+        try:
+            destination.judgement = await self._policy.judge(destination.host, destination.port)
+        except Exception:
+            logger.exception("judging a destination failed")
+            destination.judgement = Refused(500, "internal error; see the proxy's log")
+
+    async def entrepot_exchange(self, exchange: ClientExchange) -> None:
+        port = self._port(exchange.context.client)
+        if port is not None:
+            await self._runner.run(exchange, port)
+
+    def _port(self, client: Client) -> ClientPort | None:
+        server = ctx.master.addons.get("proxyserver")
+        assert isinstance(server, Proxyserver)
+        handler = server.connections.get(client.id)
+        if handler is None:
+            return None  # gone already
+        return ClientPort(
+            handler, send_timeout_s=self._send_timeout_s, is_draining=self._is_draining
+        )

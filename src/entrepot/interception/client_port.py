@@ -1,0 +1,65 @@
+"""The way from an exchange to its client's connection: through the layers, then drained.
+
+The seam of the data path: `send` goes through mitmproxy's TLS layer a chunk at a time. A faster
+lane for bodies that name a file would take the socket and the TLS object from here.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from mitmproxy.proxy.server import ConnectionHandler
+
+from entrepot.interception.http_layer import ClientExchange, ExchangeEnded, Output
+
+
+class ClientPort:
+    def __init__(
+        self, handler: ConnectionHandler, *, send_timeout_s: float, is_draining: Callable[[], bool]
+    ) -> None:
+        self._handler = handler
+        self._send_timeout_s = send_timeout_s
+        self._is_draining = is_draining
+        peername = handler.client.peername
+        self.client = peername[0] if peername else ""
+        if (transport := self._transport) is not None:
+            transport.set_write_buffer_limits(0)  # `drain` then means: all is with the kernel
+
+    @property
+    def is_draining(self) -> bool:
+        """The proxy is stopping: connections are not kept."""
+        return self._is_draining()
+
+    @property
+    def _transport(self) -> asyncio.WriteTransport | None:
+        connection = self._handler.transports.get(self._handler.client)
+        writer = connection.writer if connection else None
+        return writer.transport if isinstance(writer, asyncio.StreamWriter) else None
+
+    async def send(self, exchange: ClientExchange, data: bytes) -> None:
+        """Return when the client has taken all but what the kernel holds."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client went away")
+        await self._handler.server_event(Output(exchange, data))
+        if transport.get_write_buffer_size():
+            connection = self._handler.transports.get(self._handler.client)
+            if connection is None or not isinstance(connection.writer, asyncio.StreamWriter):
+                raise ConnectionResetError("the client went away")
+            async with asyncio.timeout(self._send_timeout_s):
+                await connection.writer.drain()
+
+    async def end(self, exchange: ClientExchange, *, keep_alive: bool) -> None:
+        await self._handler.server_event(ExchangeEnded(exchange, keep_alive))
+
+    def abort(self) -> None:
+        transport = self._transport
+        if transport is not None:
+            transport.abort()
+
+    def pace(self, may_read: bool) -> None:  # noqa: FBT001 - a switch, called by position
+        transport = self._transport
+        if isinstance(transport, asyncio.Transport) and not transport.is_closing():
+            if may_read:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()

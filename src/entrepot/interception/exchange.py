@@ -1,0 +1,196 @@
+"""The coroutine of one exchange: ask, then send the answer as fast as the client takes it."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from email.utils import formatdate
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from entrepot.engine.message import Body, Exchange, Headers, Request, Response, Trace
+from entrepot.engine.problem import problem
+from entrepot.errors import EntrepotError, UpstreamError
+from entrepot.interception.client_port import ClientPort
+from entrepot.interception.http1 import (
+    CONTINUE,
+    LAST_CHUNK,
+    BadRequest,
+    chunk,
+    response_head,
+)
+from entrepot.interception.http_layer import ClientExchange
+from entrepot.oci.error_body import ErrorCode
+
+logger = logging.getLogger(__name__)
+
+# A slow reader holds little memory, a fast one is worth large steps: sizes follow the pace.
+_SMALLEST = 64 << 10
+_LARGEST = 1 << 20
+_FAST_S = 0.05
+_BODILESS = frozenset({204, 304})
+_DEFAULT_PORTS = {"https": ":443", "http": ":80"}
+
+
+class Responder(Protocol):
+    """Answers a request. May raise: that is answered as 500, and never forwarded instead."""
+
+    async def __call__(self, request: Request, *, is_own_page: bool) -> Response: ...
+
+
+class ExchangeRunner:
+    def __init__(self, respond: Responder, observe: Callable[[Exchange], None]) -> None:
+        self._respond = respond
+        self._observe = observe
+
+    async def run(self, exchange: ClientExchange, port: ClientPort) -> None:
+        exchange.task = asyncio.current_task()
+        exchange.body.pace = port.pace
+        started = time.monotonic()
+        request = Request(method=exchange.head.method, path="/", client=port.client)
+        response = Response(500, trace=Trace(error="not answered"))
+        sending = _Sending(exchange, port)
+        try:
+            try:
+                request, is_own_page = self._request(exchange, port)
+            except BadRequest as error:
+                response = problem(error.status, ErrorCode.UNSUPPORTED, str(error))
+            else:
+                response = await self._answer(request, is_own_page=is_own_page)
+            await sending.send(response)
+        except (OSError, TimeoutError, EntrepotError) as error:
+            response.trace.error = response.trace.error or str(error) or type(error).__name__
+        except asyncio.CancelledError:
+            response.trace.error = response.trace.error or "the client went away"
+            raise
+        except Exception:
+            logger.exception("sending a response failed inside the proxy")
+            response.trace.error = "internal error"
+        finally:
+            with contextlib.suppress(OSError, EntrepotError):
+                await response.aclose()
+            self._observe(
+                Exchange(
+                    request=request,
+                    status=response.status,
+                    trace=response.trace,
+                    sent=sending.sent,
+                    seconds=time.monotonic() - started,
+                    is_whole=sending.is_whole,
+                )
+            )
+            await sending.finish()
+
+    def _request(self, exchange: ClientExchange, port: ClientPort) -> tuple[Request, bool]:
+        """The request as the engine knows it, and whether it is for one of our own pages."""
+        head = exchange.head
+        headers = Headers(head.headers)
+        scheme, target, authority = exchange.place.scheme, head.target, headers.get("host", "")
+        is_absolute = not target.startswith("/") and "://" in target
+        if is_absolute:
+            parts = urlsplit(target)
+            scheme, authority = parts.scheme.lower(), parts.netloc
+            target = parts._replace(scheme="", netloc="").geturl() or "/"
+        path, _, query = target.partition("?")
+        tunnelled_to = exchange.place.authority
+        if tunnelled_to is not None:
+            if _host(authority, scheme) != _host(tunnelled_to, scheme):
+                raise BadRequest(421, "this connection leads to another host")
+            authority = tunnelled_to
+        request = Request(
+            method=head.method,
+            path=path,
+            query=query,
+            headers=headers,
+            host=_host(authority, scheme),
+            scheme=scheme,
+            client=port.client,
+            body=_body(exchange, port) if head.has_body else None,
+            content_length=head.content_length,
+        )
+        return request, exchange.place.authority is None and not is_absolute
+
+    async def _answer(self, request: Request, *, is_own_page: bool) -> Response:
+        try:
+            return await self._respond(request, is_own_page=is_own_page)
+        except Exception:
+            logger.exception("answering failed inside the proxy")
+            return problem(500, ErrorCode.UNKNOWN, "internal error; see the proxy's log")
+
+
+class _Sending:
+    def __init__(self, exchange: ClientExchange, port: ClientPort) -> None:
+        self._exchange = exchange
+        self._port = port
+        self._keep_alive = exchange.head.keep_alive
+        self.sent = 0
+        self.is_whole = False
+
+    async def send(self, response: Response) -> None:
+        head = self._exchange.head
+        length = response.content_length
+        has_body = head.method != "HEAD" and response.status not in _BODILESS
+        is_chunked = has_body and length is None and not head.is_http10
+        if has_body and length is None and head.is_http10:
+            self._keep_alive = False
+        headers = self._headers(response, length, is_chunked=is_chunked)
+        start = response_head(response.status, headers)
+        if isinstance(response.body, bytes):
+            body = response.body if has_body else b""
+            await self._port.send(self._exchange, start + body)
+            self.sent = len(body)
+        else:
+            await self._port.send(self._exchange, start)
+            if has_body:
+                await self._send_body(response.body, length, frame=chunk if is_chunked else bytes)
+                if is_chunked:
+                    await self._port.send(self._exchange, LAST_CHUNK)
+        self.is_whole = True
+
+    async def _send_body(
+        self, body: Body, length: int | None, *, frame: Callable[[bytes], bytes]
+    ) -> None:
+        size = _SMALLEST
+        while data := await body.read(size):
+            began = time.monotonic()
+            await self._port.send(self._exchange, frame(data))
+            self.sent += len(data)
+            is_fast = time.monotonic() - began < _FAST_S
+            size = min(size * 2, _LARGEST) if is_fast else max(size // 2, _SMALLEST)
+        if length is not None and self.sent != length:
+            raise UpstreamError(f"the body ended after {self.sent} of {length} bytes")
+
+    def _headers(
+        self, response: Response, length: int | None, *, is_chunked: bool
+    ) -> dict[str, str]:
+        headers = {"Date": formatdate(usegmt=True), **response.headers}
+        for name in [name for name in headers if name.lower() == "content-length"]:
+            del headers[name]
+        if is_chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        elif length is not None and response.status not in _BODILESS:
+            headers["Content-Length"] = str(length)
+        if not self._keep_alive or self._port.is_draining or not self._exchange.body.is_complete:
+            headers["Connection"] = "close"
+            self._keep_alive = False
+        elif self._exchange.head.is_http10:
+            headers["Connection"] = "keep-alive"
+        return headers
+
+    async def finish(self) -> None:
+        if self.is_whole:
+            await self._port.end(self._exchange, keep_alive=self._keep_alive)
+        else:
+            self._port.abort()  # a body that is not whole must not look as if it were
+
+
+async def _body(exchange: ClientExchange, port: ClientPort) -> AsyncIterator[bytes]:
+    if exchange.head.expects_continue:
+        await port.send(exchange, CONTINUE)
+    async for piece in exchange.body.pieces():
+        yield piece
+
+
+def _host(authority: str, scheme: str) -> str:
+    return authority.lower().removesuffix(_DEFAULT_PORTS.get(scheme, ""))

@@ -1,0 +1,231 @@
+"""The first layer of every connection: reads the first request's head and chooses what follows."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import ClientTLSLayer
+
+from entrepot.interception.http1 import MAX_HEAD, response_head
+from entrepot.interception.http_layer import HttpLayer, Place
+from entrepot.interception.tunnel import Allowed, Judgement, Ourselves, Refused
+from entrepot.interception.tunnel_layer import TunnelLayer
+
+_HEAD_END = b"\r\n\r\n"
+_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_TLS_HANDSHAKE = 0x16
+# Of a request that is relayed to a host that is no registry: said to us, not to that host.
+_FOR_US = (b"proxy-", b"connection:", b"keep-alive:")
+
+
+@dataclass(eq=False)
+class Destination:
+    """Where a client wants to go, and what the policy says to it once it was asked."""
+
+    host: str
+    port: int
+    judgement: Judgement = field(default_factory=lambda: Refused(500, "nobody judged this request"))
+
+
+@dataclass
+class EntrepotJudgeHook(commands.StartHook):
+    """A destination that is no registry is to be judged."""
+
+    destination: Destination
+
+
+class Reception(Protocol):
+    """What the front needs to know of the configuration."""
+
+    header_timeout_s: float
+    connect_timeout_s: float
+
+    def serves(self, peer: str) -> bool: ...
+
+    def intercepts(self, host: str, port: int) -> bool: ...
+
+
+class FrontLayer(layer.Layer):
+    def __init__(self, context: Context, reception: Reception) -> None:
+        super().__init__(context)
+        self._reception = reception
+        self._data = b""
+        self._is_waiting_for_head = False
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived):
+            self._data += event.data
+            yield from self._read_head()
+        elif isinstance(event, events.ConnectionClosed):
+            yield commands.CloseConnection(self.context.client)
+        elif isinstance(event, events.Wakeup):
+            yield from self._answer(408, "the request did not come in in time")
+
+    def _read_head(self) -> layer.CommandGenerator[None]:
+        end = self._data.find(_HEAD_END)
+        if end < 0:
+            if len(self._data) > MAX_HEAD:
+                yield from self._answer(431, "the request's head is too large")
+            elif not self._is_waiting_for_head:
+                self._is_waiting_for_head = True
+                yield commands.RequestWakeup(self._reception.header_timeout_s)
+            return
+        peer = self.context.client.peername[0] if self.context.client.peername else ""
+        if not self._reception.serves(peer):
+            yield from self._answer(403, f"{peer} is not among the clients this proxy serves")
+            return
+        method, _, rest = self._data[:end].partition(b"\r\n")[0].partition(b" ")
+        target = rest.partition(b" ")[0].decode("latin-1")
+        if method == b"CONNECT":
+            yield from self._connect(target, self._data[end + len(_HEAD_END) :])
+        elif target.lower().startswith("http://"):
+            yield from self._absolute(target)
+        elif "://" in target and not target.startswith("/"):
+            yield from self._answer(400, "use CONNECT for what is not http://")
+        else:
+            yield from self._serve(Place("http", None))
+
+    # CONNECT.
+
+    def _connect(self, target: str, rest: bytes) -> layer.CommandGenerator[None]:
+        destination = _authority(target, None)
+        if destination is None:
+            yield from self._answer(400, "CONNECT takes host:port")
+            return
+        if self._reception.intercepts(destination.host, destination.port):
+            yield commands.SendData(self.context.client, _ESTABLISHED)
+            self.context.server.address = (destination.host, destination.port)
+            intercepted = InterceptLayer(self.context, target.lower(), self._reception)
+            yield from self._become(intercepted, rest)
+            return
+        yield EntrepotJudgeHook(destination)
+        match destination.judgement:
+            case Allowed(addresses=addresses):
+                tunnel = TunnelLayer(
+                    self.context,
+                    addresses,
+                    greeting=_ESTABLISHED,
+                    opening=rest,
+                    connect_timeout_s=self._reception.connect_timeout_s,
+                )
+                yield from self._become(tunnel, b"")
+            case Ourselves():
+                yield from self._answer(403, "that would lead back to this proxy")
+            case Refused(status=status, message=message):
+                yield from self._answer(status, message)
+
+    # http://
+
+    def _absolute(self, target: str) -> layer.CommandGenerator[None]:
+        destination = _authority(urlsplit(target).netloc, 80)
+        if destination is None:
+            yield from self._answer(400, "bad request target")
+            return
+        if self._reception.intercepts(destination.host, destination.port):
+            yield from self._serve(Place("http", None))
+            return
+        yield EntrepotJudgeHook(destination)
+        match destination.judgement:
+            case Allowed(addresses=addresses):
+                yield from self._relay(addresses)
+            case Ourselves():
+                self._data = _in_origin_form(self._data)
+                yield from self._serve(Place("http", None))
+            case Refused(status=status, message=message):
+                yield from self._answer(status, message)
+
+    def _relay(self, addresses: tuple[tuple[str, int], ...]) -> layer.CommandGenerator[None]:
+        tunnel = TunnelLayer(
+            self.context,
+            addresses,
+            greeting=b"",
+            opening=_for_the_server(_in_origin_form(self._data)),
+            connect_timeout_s=self._reception.connect_timeout_s,
+        )
+        yield from self._become(tunnel, b"")
+
+    # What follows.
+
+    def _serve(self, place: Place) -> layer.CommandGenerator[None]:
+        timeout_s = self._reception.header_timeout_s
+        yield from self._become(
+            HttpLayer(self.context, place, header_timeout_s=timeout_s), self._data
+        )
+
+    def _become(self, child: layer.Layer, data: bytes) -> layer.CommandGenerator[None]:
+        self._data = b""
+        self._handle_event = child.handle_event  # type: ignore[method-assign]  # mitmproxy's idiom
+        yield from child.handle_event(events.Start())
+        if data:
+            yield from child.handle_event(events.DataReceived(self.context.client, data))
+
+    def _answer(self, status: int, message: str) -> layer.CommandGenerator[None]:
+        text = f"{message}\n".encode()
+        headers = {
+            "Content-Type": "text/plain; charset=utf-8",
+            "Content-Length": str(len(text)),
+            "Connection": "close",
+        }
+        yield commands.SendData(self.context.client, response_head(status, headers) + text)
+        yield commands.CloseConnection(self.context.client)
+
+
+class InterceptLayer(layer.Layer):
+    """Inside a CONNECT to a registry: TLS with our certificate, or plain HTTP if that comes."""
+
+    def __init__(self, context: Context, authority: str, reception: Reception) -> None:
+        super().__init__(context)
+        self._authority = authority
+        self._reception = reception
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived):
+            child = self._child(is_tls=event.data[0] == _TLS_HANDSHAKE)
+            self._handle_event = child.handle_event  # type: ignore[method-assign]  # as above
+            yield from child.handle_event(events.Start())
+            yield from child.handle_event(event)
+        elif isinstance(event, events.ConnectionClosed):
+            yield commands.CloseConnection(self.context.client)
+
+    def _child(self, *, is_tls: bool) -> layer.Layer:
+        timeout_s = self._reception.header_timeout_s
+        if not is_tls:
+            return HttpLayer(
+                self.context, Place("http", self._authority), header_timeout_s=timeout_s
+            )
+        tls = ClientTLSLayer(self.context)
+        tls.child_layer = HttpLayer(
+            self.context, Place("https", self._authority), header_timeout_s=timeout_s
+        )
+        return tls
+
+
+def _authority(text: str, default_port: int | None) -> Destination | None:
+    parts = urlsplit(f"//{text}")
+    try:
+        host, port = parts.hostname, parts.port or default_port
+    except ValueError:
+        return None
+    if not host or port is None or parts.username is not None or parts.path:
+        return None
+    return Destination(host.rstrip("."), port)
+
+
+def _in_origin_form(data: bytes) -> bytes:
+    """`GET http://host/path HTTP/1.1` as the host itself wants to hear it: `GET /path HTTP/1.1`."""
+    line, separator, rest = data.partition(b"\r\n")
+    method, target, version = [*line.split(b" "), b"", b""][:3]
+    parts = urlsplit(target.decode("latin-1"))
+    plain = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
+    if not plain.startswith("/"):
+        plain = f"/{plain}"
+    return b" ".join((method, plain.encode("latin-1"), version)) + separator + rest
+
+
+def _for_the_server(data: bytes) -> bytes:
+    """One request a connection: whatever else the client says would go to the same host."""
+    head, separator, rest = data.partition(_HEAD_END)
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(_FOR_US)]
+    return b"\r\n".join([*lines, b"Connection: close"]) + separator + rest

@@ -1,0 +1,52 @@
+"""mitmproxy put together with the addons that the proxy needs, and no others."""
+
+import asyncio
+import logging
+
+from mitmproxy import options
+from mitmproxy.addons import core
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.master import Master
+
+from entrepot.errors import ConfigError
+from entrepot.interception.addon import EntrepotAddon
+
+logger = logging.getLogger(__name__)
+
+
+class ProxyMaster:
+    """One process's listeners. `run` serves until `shutdown`."""
+
+    def __init__(
+        self, addon: EntrepotAddon, host: str, port: int, *, idle_timeout_s: float
+    ) -> None:
+        self._address = f"{host or '*'}:{port}"
+        self._server = Proxyserver()
+        self._master = Master(options.Options(), asyncio.get_running_loop())
+        self._master.addons.add(core.Core(), self._server, addon)
+        self._master.options.update(
+            listen_host=host,
+            listen_port=port,
+            mode=["regular"],
+            tcp_timeout=max(1, int(idle_timeout_s)),
+        )
+
+    async def listen(self) -> None:
+        if not await self._server.setup_servers():
+            errors = [str(server.last_exception) for server in self._server.servers]
+            raise ConfigError(f"cannot listen on {self._address}: {'; '.join(errors)}")
+
+    def ports(self) -> frozenset[int]:
+        return frozenset(address[1] for address in self._server.listen_addrs())
+
+    def connections(self) -> int:
+        return len(self._server.connections)
+
+    async def run(self) -> None:
+        await self._master.run()
+
+    def shutdown(self) -> None:
+        self._master.shutdown()
+
+    async def stop_listening(self) -> None:
+        await self._server.servers.update([])

@@ -1,0 +1,111 @@
+"""Where may be tunnelled: judged on the addresses that are then connected to. Fails closed."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from entrepot.config.model import Clients, Tunnel
+from entrepot.upstream.address import is_forbidden, parse_literal
+
+type Address = tuple[str, int]
+type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    status: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ourselves:
+    """The address is one of this proxy's own: to be answered, and never connected to."""
+
+
+Judgement = Allowed | Refused | Ourselves
+
+
+class ClientPolicy:
+    def __init__(self, settings: Clients) -> None:
+        self._networks = [ipaddress.ip_network(text) for text in settings.allow]
+
+    def allows(self, peer: str) -> bool:
+        try:
+            address = ipaddress.ip_address(peer.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._networks)
+
+
+class TunnelPolicy:
+    def __init__(
+        self,
+        settings: Tunnel,
+        *,
+        own_names: Iterable[str],
+        own_ports: Callable[[], frozenset[int]],
+        resolve: Resolve,
+    ) -> None:
+        self._settings = settings
+        self._own_names = frozenset(own_names)
+        self._own_ports = own_ports
+        self._resolve = resolve
+
+    async def judge(self, host: str, port: int) -> Judgement:
+        is_own_port = port in self._own_ports()
+        if is_own_port and host in self._own_names:
+            return Ourselves()
+        if not is_own_port and (refusal := self._by_name(host, port)):
+            return refusal
+        try:
+            found = await self._addresses(host, port)
+        except (OSError, UnicodeError):
+            return Refused(502, f"{host}: no such host")
+        if is_own_port and any(_is_local(address) for address in found):
+            return Ourselves()
+        if refusal := self._by_name(host, port):
+            return refusal
+        allowed = tuple((address, port) for address in found if not is_forbidden(address))
+        if not allowed:
+            return Refused(403, f"{host} is an address that this proxy does not connect to")
+        return Allowed(allowed)
+
+    def _by_name(self, host: str, port: int) -> Refused | None:
+        if port not in self._settings.ports:
+            return Refused(403, f"port {port} is not among those this proxy connects to")
+        is_exception = any(fnmatchcase(host, pattern) for pattern in self._settings.hosts)
+        if (self._settings.policy == "allow") == is_exception:
+            return Refused(403, f"{host} is not a host that this proxy connects to")
+        return None
+
+    async def _addresses(self, host: str, port: int) -> Sequence[str]:
+        literal = parse_literal(host)
+        return [str(literal)] if literal else await self._resolve(host, port)
+
+
+async def system_resolve(host: str, port: int) -> Sequence[str]:
+    """The system's resolver, all its addresses, IPv6 and IPv4 in its order of preference."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _is_local(address: str) -> bool:
+    """Whether this machine has the address: the kernel lets a socket be bound to no other."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""A tunnel: bytes both ways, untouched, to the first of several addresses that answers."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+
+from entrepot.interception.http1 import response_head
+from entrepot.interception.tunnel import Address
+
+# RFC 8305 section 8: the next address is tried when the one before has not answered by then.
+_ATTEMPT_DELAY_S = 0.25
+
+
+class _OpenNowait(commands.OpenConnection):
+    """The layer goes on while the connection is made: others may be tried beside it."""
+
+    blocking = False
+
+
+class TunnelLayer(layer.Layer):
+    """`greeting` goes to the client, `opening` to the server, once they are connected."""
+
+    def __init__(
+        self,
+        context: Context,
+        addresses: Sequence[Address],
+        *,
+        greeting: bytes,
+        opening: bytes,
+        connect_timeout_s: float,
+    ) -> None:
+        super().__init__(context)
+        self._untried = deque(addresses)
+        self._greeting = greeting
+        self._opening = bytearray(opening)
+        self._connect_timeout_s = connect_timeout_s
+        self._trying: list[Server] = []
+        self._server: Server | None = None
+        self._deadline: commands.RequestWakeup | None = None
+        self._is_over = False
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if self._is_over:
+            return
+        if isinstance(event, events.Start):
+            self._deadline = commands.RequestWakeup(self._connect_timeout_s)
+            yield self._deadline
+            yield from self._try_next()
+        elif isinstance(event, events.Wakeup):
+            yield from self._wake(event)
+        elif isinstance(event, events.OpenConnectionCompleted):
+            yield from self._completed(event)
+        elif isinstance(event, events.DataReceived):
+            yield from self._relay(event)
+        elif isinstance(event, events.ConnectionClosed):
+            yield from self._closed(event)
+
+    def _try_next(self) -> layer.CommandGenerator[None]:
+        if not self._untried:
+            return
+        server = Server(address=self._untried.popleft())
+        self._trying.append(server)
+        yield _OpenNowait(server)
+        if self._untried:
+            yield commands.RequestWakeup(_ATTEMPT_DELAY_S)
+
+    def _wake(self, event: events.Wakeup) -> layer.CommandGenerator[None]:
+        if self._server is not None:
+            return
+        if event.command is self._deadline:
+            yield from self._give_up("no address answered in time")
+        else:
+            yield from self._try_next()
+
+    def _completed(self, event: events.OpenConnectionCompleted) -> layer.CommandGenerator[None]:
+        server = event.command.connection
+        assert isinstance(server, Server)
+        if server not in self._trying:
+            return
+        self._trying.remove(server)
+        if event.reply:
+            if self._server is None and not self._trying and not self._untried:
+                yield from self._give_up("no address answered")
+            elif self._server is None:
+                yield from self._try_next()
+            return
+        if self._server is not None:  # another was faster
+            yield commands.CloseConnection(server)
+            return
+        self._server = self.context.server = server
+        for loser in self._trying:
+            yield commands.CloseConnection(loser)
+        self._trying.clear()
+        if self._greeting:
+            yield commands.SendData(self.context.client, self._greeting)
+        if self._opening:
+            yield commands.SendData(server, bytes(self._opening))
+            self._opening.clear()
+
+    def _relay(self, event: events.DataReceived) -> layer.CommandGenerator[None]:
+        if event.connection is not self.context.client:
+            yield commands.SendData(self.context.client, event.data)
+        elif self._server is not None:
+            yield commands.SendData(self._server, event.data)
+        else:
+            # A client speaks first only as far as a TLS greeting goes before it has an answer.
+            self._opening += event.data
+            if len(self._opening) > 1 << 20:
+                yield from self._give_up("too much was sent before the tunnel stood")
+
+    def _closed(self, event: events.ConnectionClosed) -> layer.CommandGenerator[None]:
+        client, server = self.context.client, self._server
+        if server is None:
+            yield from self._end(client, *self._trying)
+            return
+        if not (client.state & ConnectionState.CAN_READ or server.state & ConnectionState.CAN_READ):
+            yield from self._end(client, server)
+        else:
+            other = server if event.connection is client else client
+            yield commands.CloseTcpConnection(other, half_close=True)
+
+    def _give_up(self, reason: str) -> layer.CommandGenerator[None]:
+        text = f"{reason}\n".encode()
+        headers = {"Content-Type": "text/plain", "Content-Length": str(len(text))}
+        head = response_head(504, headers | {"Connection": "close"})
+        yield commands.SendData(self.context.client, head + text)
+        yield from self._end(self.context.client, *self._trying)
+
+    def _end(self, *connections: Connection) -> layer.CommandGenerator[None]:
+        self._is_over = True
+        for connection in connections:
+            if connection.state is not ConnectionState.CLOSED or isinstance(connection, Server):
+                yield commands.CloseConnection(connection)
