@@ -247,13 +247,13 @@ async def _send_body(writer: asyncio.StreamWriter, reply: Reply) -> bool:
             return False
         if sent == reply.hold_at:
             await _hold(reply.hold_gate)
+        reply.on_sent(len(piece))  # before it is: whoever has received it finds it counted
         if reply.chunked:
             writer.writelines((f"{len(piece):x}\r\n".encode(), piece, b"\r\n"))
         else:
             writer.write(piece)
-        await writer.drain()
         sent += len(piece)
-        reply.on_sent(len(piece))
+        await writer.drain()
         if reply.bytes_per_s is not None:
             await asyncio.sleep(len(piece) / reply.bytes_per_s)
     if sent == reply.cut_at:
