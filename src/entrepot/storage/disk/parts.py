@@ -1,0 +1,118 @@
+"""Part files: fills/<algorithm>-<hex>.part, each held by the lock of who writes it."""
+
+import fcntl
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrepot.oci.digest import Digest, Hasher
+from entrepot.storage.disk.layout import Layout
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A locked part file, and the hash of what is in it."""
+
+    digest: Digest
+    path: Path
+    descriptor: int
+    is_private: bool  # another holds the shared one; nobody would find this one again
+    size: int
+    hasher: Hasher
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def open_part(layout: Layout, digest: Digest) -> Part:
+    """Blocks as long as it takes to hash what an earlier attempt left."""
+    path = layout.part(digest)
+    descriptor = lock_part(path)
+    if descriptor is None:
+        return open_private_part(layout, digest)
+    return _part(digest, path, descriptor, is_private=False)
+
+
+def open_private_part(layout: Layout, digest: Digest) -> Part:
+    """An empty one, beside the shared one."""
+    descriptor = None
+    while descriptor is None:  # a sweep may hold it for a moment
+        path = layout.part(digest, suffix=f".{secrets.token_hex(8)}")
+        descriptor = lock_part(path)
+    return _part(digest, path, descriptor, is_private=True)
+
+
+def _part(digest: Digest, path: Path, descriptor: int, *, is_private: bool) -> Part:
+    try:
+        hasher = digest.hasher()
+        size = _hash_file(descriptor, hasher)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Part(digest, path, descriptor, is_private, size, hasher)
+
+
+def lock_part(path: Path, *, create: bool = True) -> int | None:
+    """None where another draft holds it, of this process or any other."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+    while True:
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # Between open and lock its owner may have committed or removed it.
+        if _is_at(path, descriptor):
+            return descriptor
+        os.close(descriptor)
+
+
+def unlock_part(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def sweep_parts(fills: Path, before: float | None) -> int:
+    """Remove the part files that nobody holds; with `before`, only those not written since."""
+    count = 0
+    for path in fills.iterdir():
+        with suppress(FileNotFoundError):
+            if before is None or path.stat(follow_symlinks=False).st_mtime < before:
+                count += _remove_unheld(path)
+    return count
+
+
+def _remove_unheld(path: Path) -> bool:
+    descriptor = lock_part(path, create=False)
+    if descriptor is None:
+        return False
+    try:
+        path.unlink()
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        named = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    held = os.fstat(descriptor)
+    return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
+
+
+def _hash_file(descriptor: int, hasher: Hasher) -> int:
+    chunk = memoryview(bytearray(_CHUNK))
+    size = 0
+    while count := os.preadv(descriptor, [chunk], size):
+        hasher.update(chunk[:count])
+        size += count
+    return size
