@@ -112,6 +112,7 @@ class Own:
         # a directory mounted read-only or a full disk, changes nothing in what holds.
         with files.locked(self.directory, wait=False) as is_held, suppress(OSError):
             if is_held:
+                self._recover()
                 self._change_over(now)
         return self._stand(self._read(), now)
 
