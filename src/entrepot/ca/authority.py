@@ -15,7 +15,7 @@ from entrepot.ca.leaf import Leaf, issue_leaf
 from entrepot.ca.names import constraints_of, uncovered
 from entrepot.ca.own import Own
 from entrepot.clock import Clock
-from entrepot.config.model import Ca
+from entrepot.config.model import Ca, Config
 from entrepot.errors import ConfigError
 
 DAY_S = 86400.0
@@ -195,6 +195,10 @@ class Expectations:
             yield f"clients will refuse {', '.join(missing)}, which the CA's name constraints omit"
         if self.is_constrained and not any(map(constraints_of, issuer.all)):
             yield "ca.name_constraints is set, but the CA was made without"
+
+
+def directory_of(config: Config) -> Path:
+    return config.ca.directory or config.data / "ca"
 
 
 def source_of(directory: Path, settings: Ca, names: Sequence[str]) -> Own | Brought:
