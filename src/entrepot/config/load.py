@@ -133,8 +133,9 @@ def _list(words: list[str]) -> str:
 def _hosts(config: Config) -> Iterator[Finding]:
     """A request for a host must belong to one registry: its credentials depend on it."""
     owners = {name: name for name in config.registries}
-    for name, registry in config.registries.items():
-        for host in registry.hosts:
+    # Docker Hub's own first: who else claims them is in the wrong.
+    for name in sorted(config.registries, key=lambda name: name != DOCKER_HUB):
+        for host in config.registries[name].hosts:
             owner = owners.setdefault(host, name)
             if owner != name:
                 yield ("registries", name, "hosts"), f"{host} belongs to registry {owner} already"

@@ -1,0 +1,132 @@
+"""ENTREPOT_<PATH> and the usual proxy variables."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from entrepot.config.environment import variable_names
+from entrepot.config.model import Seconds, Secret
+from tests.config.loading import Loading
+
+
+def test_every_scalar_has_a_variable(loading: Loading, tmp_path: Path) -> None:
+    config = loading.config(
+        "tags: {ttl: 1h, list_ttl: 2h}",
+        {
+            "ENTREPOT_TAGS__TTL": "30s",
+            "ENTREPOT_CA__DIRECTORY": "/x",
+            "entrepot_clients__allow": "10.0.0.0/8, 192.168.0.0/16",
+            "ENTREPOT_TUNNEL__PORTS": "443",
+            "ENTREPOT_AUTH__SECRET": "hunter2",
+        },
+    )
+    assert (config.tags.ttl, config.tags.list_ttl) == (Seconds(30), Seconds(7200))
+    assert config.ca.directory == Path("/x")
+    assert config.clients.allow == ("10.0.0.0/8", "192.168.0.0/16")
+    assert config.tunnel.ports == (443,)
+    assert config.auth.secret == Secret("hunter2")
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("ENTREPOT_TAGS_TTL", "did you mean ENTREPOT_TAGS__TTL?"),
+        ("ENTREPOT_NONSENSE", "names no setting"),
+        ("ENTREPOT_REGISTRIES__GHCR", "registries are set by REGISTRIES"),
+        ("ENTREPOT_TAGS__RULES", "rules are set in the file"),
+    ],
+)
+def test_a_variable_that_names_no_setting(loading: Loading, name: str, error: str) -> None:
+    (line,) = loading.errors(None, {name: "hunter2"})
+    assert line.startswith(f"{name}: names no setting")
+    assert error in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENTREPOT_CONFIG", "/etc/entrepot.yaml"),
+        ("ENTREPOT_NONSENSE", ""),
+        ("ENTREPOT_SERVICE_HOST", "10.0.0.1"),
+        ("ENTREPOT_SERVICE_PORT", "3128"),
+        ("ENTREPOT_SERVICE_PORT_HTTP_PROXY", "3128"),
+        ("ENTREPOT_PORT", "tcp://10.0.0.1:3128"),
+        ("ENTREPOT_PORT_3128_TCP", "tcp://10.0.0.1:3128"),
+        ("ENTREPOT_PORT_3128_TCP_ADDR", "10.0.0.1"),
+        ("ENTREPOT_REDIS_PORT_6379_TCP_PROTO", "tcp"),
+    ],
+)
+def test_variables_of_others_are_left_alone(loading: Loading, name: str, value: str) -> None:
+    loading.config(None, {name: value})
+
+
+def test_a_port_of_our_own_is_no_kubernetes_variable(loading: Loading) -> None:
+    assert "names no setting" in loading.errors(None, {"ENTREPOT_PORT": "3128"})[0]
+
+
+def test_errors_name_the_variable(loading: Loading) -> None:
+    assert loading.errors(None, {"ENTREPOT_STORAGE__MAX_SIZE": "lots"}) == [
+        (
+            "ENTREPOT_STORAGE__MAX_SIZE: storage.max_size: expected a size such as 32g, 512m, 10k,"
+            " 1.5 GiB; got 'lots'"
+        )
+    ]
+
+
+def test_a_secret_comes_from_a_file(loading: Loading, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("hunter2\n")
+    for name in ("ENTREPOT_AUTH__SECRET_FILE", "SECRET_FILE"):
+        assert loading.config(None, {name: str(file)}).auth.secret == Secret("hunter2")
+
+
+@pytest.mark.parametrize(
+    ("environ", "proxy"),
+    [
+        ({}, ""),
+        ({"HTTPS_PROXY": "http://a:1"}, "http://a:1"),
+        ({"https_proxy": "http://a:1", "HTTPS_PROXY": "http://b:1"}, "http://a:1"),
+        ({"HTTP_PROXY": "http://a:1"}, "http://a:1"),
+        ({"http_proxy": "a:1"}, "http://a:1"),
+        ({"HTTP_PROXY": "http://a:1", "HTTPS_PROXY": "http://b:1"}, "http://b:1"),
+        ({"HTTPS_PROXY": "http://b:1", "ENTREPOT_UPSTREAM__PROXY": "http://c:1"}, "http://c:1"),
+        ({"HTTPS_PROXY": "http://b:1", "ENTREPOT_UPSTREAM__PROXY": "none"}, ""),
+        ({"HTTPS_PROXY": ""}, ""),
+    ],
+)
+def test_the_parent_proxy(loading: Loading, environ: Mapping[str, str], proxy: str) -> None:
+    assert loading.config(None, environ).upstream.proxy == proxy
+
+
+@pytest.mark.parametrize("written", ["none", "''", "http://file:1"])
+def test_the_file_comes_before_the_machines_proxy(loading: Loading, written: str) -> None:
+    environ = {"HTTPS_PROXY": "http://machine:1", "NO_PROXY": "a.lan"}
+    upstream = loading.config(f"upstream: {{proxy: {written}}}", environ).upstream
+    assert upstream.proxy == {"http://file:1": "http://file:1"}.get(written, "")
+    assert upstream.no_proxy == ("a.lan",)
+
+
+def test_hosts_without_proxy(loading: Loading) -> None:
+    config = loading.config(None, {"no_proxy": "localhost,.lan 10.0.0.0/8"})
+    assert config.upstream.no_proxy == ("localhost", ".lan", "10.0.0.0/8")
+
+
+def test_a_proxy_that_cannot_be_used_is_an_error_and_not_passed_by(loading: Loading) -> None:
+    (line,) = loading.errors(None, {"HTTPS_PROXY": "socks5://me:hunter2@proxy"})
+    assert line.startswith("HTTPS_PROXY: upstream.proxy: expected a proxy such as")
+    assert "hunter2" not in line
+
+
+def test_a_proxys_password_is_not_in_a_repr(loading: Loading) -> None:
+    config = loading.config(None, {"HTTPS_PROXY": "http://me:hunter2@proxy:1"})
+    assert config.upstream.proxy == "http://me:hunter2@proxy:1"
+    assert "hunter2" not in repr(config)
+
+
+def test_names_are_unique() -> None:
+    names = variable_names()
+    assert names["ENTREPOT_DATA"] == ("data",)
+    assert names["ENTREPOT_AUTH__SECRET_FILE"] == ("auth", "secret")
+    assert len(names) > 40

@@ -1,0 +1,180 @@
+"""Precedence of the sources, and what concerns several settings."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from entrepot.config.model import Config, Registry, Seconds, docker_hub
+from tests.config.loading import Loading
+
+
+def test_nothing_is_needed(loading: Loading) -> None:
+    assert loading.config() == Config()
+    assert loading.config("") == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "overrides", "listen"),
+    [
+        (None, {}, {}, "*:3128"),
+        ("listen: ':1'", {}, {}, "*:1"),
+        ("listen: ':1'", {"ENTREPOT_LISTEN": ":2"}, {}, "*:2"),
+        ("listen: ':1'", {"ENTREPOT_LISTEN": ":2"}, {"listen": ":3"}, "*:3"),
+        (None, {}, {"listen": ":3"}, "*:3"),
+    ],
+)
+def test_the_later_source_wins(
+    loading: Loading,
+    text: str | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, str],
+    listen: str,
+) -> None:
+    assert loading.config(text, environ, overrides).listen == listen
+
+
+def test_flags_have_dotted_keys(loading: Loading) -> None:
+    assert loading.config(overrides={"tags.ttl": "5m"}).tags.ttl == Seconds(300)
+    assert loading.errors(overrides={"tags.tll": "5m"}) == [
+        "command line: tags.tll: unknown setting; did you mean ttl?"
+    ]
+    assert loading.errors(overrides={"listen": "x"})[0].startswith("command line: listen: expected")
+
+
+def test_errors_of_all_sources_come_together(loading: Loading) -> None:
+    errors = loading.errors("listen: x", {"ENTREPOT_TAGS__TTL": "y"}, {"data": ""})
+    assert [error.split(": ")[0] for error in errors] == [
+        "file:1",
+        "ENTREPOT_TAGS__TTL",
+        "command line",
+    ]
+
+
+@pytest.mark.parametrize("name", ["docker.io", "registry-1.docker.io", "index.docker.io"])
+def test_docker_hub_has_one_name_and_its_defaults(loading: Loading, name: str) -> None:
+    config = loading.config(f"registries: {{{name}: {{push: allow}}}}")
+    hub = docker_hub()
+    assert config.registries == {
+        "docker.io": Registry(hosts=hub.hosts, endpoints=hub.endpoints, push="allow")
+    }
+
+
+def test_docker_hub_is_always_there_and_can_be_told_otherwise(loading: Loading) -> None:
+    config = loading.config("registries: {quay.io: }")
+    assert config.registries == {"quay.io": Registry(), "docker.io": docker_hub()}
+    text = "registries: {docker.io: {endpoints: ['https://hub.example.com']}}"
+    assert loading.config(text).registries["docker.io"].endpoints == ("https://hub.example.com",)
+
+
+def test_a_registry_has_one_entry(loading: Loading) -> None:
+    text = "registries:\n  docker.io:\n  index.docker.io:\n  Quay.io:\n  quay.io:\n"
+    assert loading.errors(text) == [
+        "file:3: registries.docker.io: written twice, first in line 2 (names of one registry)",
+        "file:5: registries.quay.io: written twice, first in line 4 (names of one registry)",
+    ]
+
+
+def test_a_url_is_no_registry_name(loading: Loading) -> None:
+    assert loading.errors("registries:\n  https://ghcr.io/v2/:\n") == [
+        (
+            "file:2: registries: expected a registry's name without scheme, path or credentials;"
+            " write ghcr.io"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("registry", "error"),
+    [
+        ("{username: bob}", "username: expected password or password_file beside username"),
+        ("{password: x}", "password: expected username beside password"),
+        ("{password_file: FILE}", "password_file: expected username beside password_file"),
+        (
+            "{username: bob, password: x, helper: y}",
+            "helper: expected one source of credentials; got password and helper",
+        ),
+        (
+            "{username: bob, helper: y}",
+            "username: expected no username: helper brings one",
+        ),
+        (
+            "{exec: a, password_file: FILE}",
+            "exec: expected one source of credentials; got password_file and exec",
+        ),
+    ],
+)
+def test_one_source_of_credentials(loading: Loading, registry: str, error: str) -> None:
+    file = loading.path.parent / "password"
+    file.touch()
+    text = f"registries:\n  a.io: {registry.replace('FILE', str(file))}\n"
+    assert loading.errors(text) == [f"file:2: registries.a.io.{error}"]
+
+
+@pytest.mark.parametrize("registry", ["{username: b, password: x}", "{helper: y}", "{exec: z}"])
+def test_each_source_of_credentials_is_right_alone(loading: Loading, registry: str) -> None:
+    loading.config(f"registries: {{a.io: {registry}}}")
+
+
+def test_what_follows_from_another_error_is_not_told(loading: Loading) -> None:
+    (error,) = loading.errors("registries: {a.io: {username: bob, password: [x]}}")
+    assert "registries.a.io.password: expected one value" in error
+
+
+def test_a_host_belongs_to_one_registry(loading: Loading) -> None:
+    text = "registries:\n  a.io: {hosts: [b.io]}\n  b.io:\n  c.io: {hosts: auth.docker.io}\n"
+    assert loading.errors(text) == [
+        "file:2: registries.a.io.hosts: b.io belongs to registry b.io already",
+        "file:4: registries.c.io.hosts: auth.docker.io belongs to registry docker.io already",
+    ]
+
+
+def test_a_rule_keeps_or_does_not(loading: Loading) -> None:
+    text = "tags:\n  rules:\n  - match: x\n  - {immutable: true, never: true}\n"
+    assert loading.errors(text) == [
+        (
+            "file:4: tags.rules[1].never: expected immutable (kept for good) or never (not kept),"
+            " not both"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [
+        ("certificate", "file:1: ca.certificate: expected ca.key beside it"),
+        ("key", "file:1: ca.key: expected ca.certificate beside it"),
+    ],
+)
+def test_certificate_and_key_come_together(loading: Loading, key: str, error: str) -> None:
+    file = loading.path.parent / "ca.pem"
+    file.touch()
+    assert loading.errors(f"ca: {{{key}: ca.pem}}") == [error]
+    assert loading.config("ca: {certificate: ca.pem, key: ca.pem}").ca.key == file
+
+
+@pytest.mark.parametrize(
+    ("listen", "proxy", "is_wrong"),
+    [
+        ("*:3128", "http://localhost:3128", True),
+        ("*:3128", "http://127.0.0.1:3128", True),
+        ("*:3128", "http://docker-registry.local:3128", True),
+        ("10.1.1.1:3128", "http://10.1.1.1:3128", True),
+        ("*:80", "http://localhost", True),
+        ("*:443", "https://localhost", True),
+        ("10.1.1.1:3128", "http://127.0.0.1:3128", False),
+        ("*:3128", "http://127.0.0.1:8080", False),
+        ("*:3128", "http://proxy.example.com:3128", False),
+    ],
+)
+def test_the_parent_proxy_is_another(
+    loading: Loading, listen: str, proxy: str, *, is_wrong: bool
+) -> None:
+    text = f"listen: '{listen}'\nupstream: {{proxy: '{proxy}'}}\n"
+    if is_wrong:
+        expected = "upstream.proxy: expected another proxy: this is the address of this one"
+        assert loading.errors(text) == [f"file:2: {expected}"]
+        assert loading.errors(None, {"HTTPS_PROXY": proxy}, {"listen": listen}) == [
+            f"HTTPS_PROXY: {expected}"
+        ]
+    else:
+        loading.config(text)
