@@ -158,6 +158,13 @@ def test_without_the_lock_no_root_is_made(tmp_path: Path) -> None:
         _own(tmp_path).rotate(NOW, OVERLAP)
 
 
+def test_without_the_lock_a_ca_that_is_there_will_do(own: Own, home: Path) -> None:
+    (home / ".lock").unlink()
+    (home / ".lock").mkdir()
+    own.settle(NOW, create=True)
+    assert own.load(NOW).issuer.certificate == files.read_certificates(home / "ca.crt")[0]
+
+
 def test_an_exposed_key_is_a_warning(own: Own, home: Path) -> None:
     (home / "ca.key").chmod(0o640)
     (warning,) = own.load(NOW).warnings
