@@ -1,7 +1,7 @@
 #!/bin/sh
 # What has to hold before a commit, all of it or the steps that are named: scripts/check.sh [STEP...]
 # Every step runs, so that one look shows all that is wrong; the exit status is 1 if any failed.
-# A tool that is missing is said and passed over, except where ENTREPOT_REQUIRE_ALL is set.
+# A tool that is missing is said and passed over, except in CI.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -72,7 +72,7 @@ if [ $# -eq 0 ]; then
 fi
 for step; do
     if ! available "$step"; then
-        if [ -n "${ENTREPOT_REQUIRE_ALL:-}" ]; then failed="$failed $step"; fi
+        if [ -n "${CI:-}" ]; then failed="$failed $step"; fi
         continue
     fi
     if run_step "$step"; then

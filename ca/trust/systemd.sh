@@ -129,12 +129,13 @@ check_settings() {
 # ---- files
 
 # put FILE TEXT: status 0 if the file was, or would be, changed. A half-written file is never seen
-# under its own name.
+# under its own name, and under a hidden one no tool takes it for a certificate or a drop-in.
 put() {
     if [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; then return 1; fi
     if doing "write ${1#"$root"}"; then
-        printf '%s\n' "$2" >"$1.new$$" || fail "cannot write $1"
-        mv -f "$1.new$$" "$1" || fail "cannot write $1"
+        half=${1%/*}/.entrepot.$$
+        printf '%s\n' "$2" >"$half" || fail "cannot write $1"
+        mv -f "$half" "$1" || fail "cannot write $1"
     fi
 }
 
@@ -172,6 +173,13 @@ find_trust_store() {
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
+
+# Only when asked to start afresh does update-ca-certificates drop its links to files that are gone.
+start_afresh() {
+    case $trust_tool in
+        update-ca-certificates) trust_tool='update-ca-certificates --fresh' ;;
+    esac
+}
 
 update_trust_store() {
     if doing "run $trust_tool"; then
@@ -299,6 +307,7 @@ install_certificates() {
         cp -p "$file" "$work/removed/"
         take_away "$file"
         trust_changed=1
+        start_afresh
     done
     if [ -n "$trust_changed" ] && ! update_trust_store; then
         for file in $added; do rm -f "$file"; done
@@ -495,6 +504,7 @@ take_back() {
         return 0
     fi
     if [ -n "$trust_changed" ] && find_trust_store; then
+        start_afresh
         update_trust_store || { cat "$work/tool.log" >&2 && fail "$trust_tool failed"; }
     fi
     for directory in $noted; do

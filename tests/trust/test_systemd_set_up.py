@@ -57,17 +57,38 @@ def test_busybox_has_every_tool(machine: Machine, proxy: Proxy, busybox_tools: P
 
 
 @pytest.mark.parametrize(
-    ("anchors", "tools", "call"),
+    ("anchors", "tools", "call", "undo_call"),
     [
-        (DEBIAN, ("update-ca-certificates",), "update-ca-certificates "),
-        ("etc/pki/ca-trust/source/anchors", ("update-ca-trust",), "update-ca-trust extract"),
-        ("etc/pki/trust/anchors", ("update-ca-certificates",), "update-ca-certificates "),
+        (
+            DEBIAN,
+            ("update-ca-certificates",),
+            "update-ca-certificates ",
+            "update-ca-certificates --fresh",
+        ),
+        (
+            "etc/pki/ca-trust/source/anchors",
+            ("update-ca-trust",),
+            "update-ca-trust extract",
+            "update-ca-trust extract",
+        ),
+        (
+            "etc/pki/trust/anchors",
+            ("update-ca-certificates",),
+            "update-ca-certificates ",
+            "update-ca-certificates --fresh",
+        ),
         (
             "etc/ca-certificates/trust-source/anchors",
             ("update-ca-trust", "trust"),
             "update-ca-trust extract",
+            "update-ca-trust extract",
         ),
-        ("etc/ca-certificates/trust-source/anchors", ("trust",), "trust extract-compat"),
+        (
+            "etc/ca-certificates/trust-source/anchors",
+            ("trust",),
+            "trust extract-compat",
+            "trust extract-compat",
+        ),
     ],
     ids=["debian-alpine", "fedora", "suse", "arch", "arch-trust"],
 )
@@ -78,6 +99,7 @@ def test_each_family_of_distributions(
     anchors: str,
     tools: tuple[str, ...],
     call: str,
+    undo_call: str,
 ) -> None:
     machine = Machine(tmp_path, tools)
     machine.add_service("docker", running=False)
@@ -87,7 +109,7 @@ def test_each_family_of_distributions(
     assert machine.read(f"{anchors}/{authority.anchor}").encode() == authority.pem
     assert machine.calls() == [call, "systemctl daemon-reload"]
     assert machine.run("--undo", env={}).returncode == 0
-    assert machine.calls() == [call, "systemctl daemon-reload"]
+    assert machine.calls() == [undo_call, "systemctl daemon-reload"]
     assert machine.snapshot() == before
 
 

@@ -22,7 +22,7 @@ def test_everything_is_as_before(machine: Machine, proxy: Proxy) -> None:
     assert done.returncode == 0
     assert machine.snapshot() == before
     assert machine.calls() == [
-        "update-ca-certificates ",
+        "update-ca-certificates --fresh",
         "systemctl daemon-reload",
         "systemctl restart containerd.service",
         "systemctl restart docker.service",
