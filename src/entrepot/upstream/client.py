@@ -1,0 +1,319 @@
+"""One registry, as the rest of the program sees it."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from yarl import URL
+
+from entrepot.clock import Clock
+from entrepot.config.model import Upstream as Settings
+from entrepot.errors import UpstreamError
+from entrepot.oci.challenge import Challenge
+from entrepot.upstream.authorization import Authorizer, Ownership, choose_challenge, parse_realm
+from entrepot.upstream.courier import Courier
+from entrepot.upstream.failure import Fault, NoAnswer
+from entrepot.upstream.flight import Flights
+from entrepot.upstream.message import RealmAnswer, UpstreamRequest, UpstreamResponse
+from entrepot.upstream.patience import Patience
+from entrepot.upstream.realm import Origin
+from entrepot.upstream.standing import RateLimit, Rest, parse_rate_limit, parse_retry_after
+from entrepot.upstream.statistics import Counters, UpstreamStatistics
+from entrepot.upstream.token import Tokens
+from entrepot.upstream.token_service import UNWELL, TokenService
+from entrepot.upstream.transport import Transport
+
+_log = logging.getLogger(__name__)
+
+_CHALLENGE_KEPT_S = 3600.0
+_UNAUTHORIZED, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
+# After a 429: as long as it says, within reason; Docker Hub's own says nothing.
+_QUOTA_PAUSE_S, _QUOTA_PAUSE_MAX_S = 10.0, 60.0
+# Between attempts at something that usually passes: a restart, an overloaded node. Podman, skopeo
+# and ctr give up at one 503 or reset, and their users would not wait much longer than this.
+PAUSES_S = (0.2, 0.8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What an Upstream is made of, see `fleet`."""
+
+    name: str
+    endpoints: tuple[URL, ...]  # in order of preference, without trailing slash
+    ownership: Ownership
+    transport: Transport
+    settings: Settings
+    connections: int
+    clock: Clock
+    borrows_credentials: bool = False
+    pauses_s: tuple[float, ...] = PAUSES_S
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Endpoint:
+    url: str
+    origin: Origin
+    rest: Rest
+
+
+class Upstream:
+    """Fails open for availability (endpoints, retries, old challenges) and closed for identity:
+    what cannot be asked with the right credentials is not asked with others.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.name = parts.name
+        self._parts = parts
+        self._settings = parts.settings
+        self._clock = parts.clock
+        pause = parts.settings.retry_pause
+        self._endpoints = tuple(
+            _Endpoint(str(url), Origin.of(url), Rest(pause)) for url in parts.endpoints
+        )
+        self._rest = Rest(pause)  # what is no endpoint's fault: token service, quota of time
+        self._quota_until = 0.0
+        self._rate_limit: RateLimit | None = None
+        self._counters = Counters()
+        self._slots = asyncio.Semaphore(parts.connections)
+        self._challenge: tuple[Challenge | None, float] | None = None
+        self._challenge_flights: Flights[None, Challenge | None] = Flights()
+        self._token_service = TokenService(
+            transport=parts.transport,
+            patience=self._patience(),
+            pauses=parts.pauses_s,
+            asked=self._count_token_request,
+            silent=lambda: self._rest.failed(self._clock.now()),
+        )
+        tokens = Tokens(self._token_service, parts.clock)
+        self._authorizer = Authorizer(parts.ownership, tokens)
+        self._courier = Courier(
+            parts.transport, self._authorizer, parts.ownership.origins, self._seen
+        )
+
+    # What is asked.
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Any HTTP answer, also an error's; UpstreamError where there is none."""
+        loop = asyncio.get_running_loop()
+        start, budget = loop.time(), request.header_timeout_s
+        patience = self._patience()
+        limit: asyncio.Timeout | nullcontext[None] = nullcontext()
+        if budget is not None:
+            patience = self._patience(budget, until=start + budget)
+            # A little more, so that the hop that is to blame is found first.
+            limit = asyncio.timeout(budget * 1.1 + 0.1)
+        try:
+            async with limit:
+                response = await self._send(request, patience)
+        except TimeoutError:
+            if budget is None:
+                raise  # the client's, out of its body
+            self._rest.failed(self._clock.now())
+            self._counters.failed()
+            raise UpstreamError(f"{self.name}: no answer within {budget:g} s") from None
+        except UpstreamError:
+            self._counters.failed()
+            raise
+        self._rest.answered()
+        self._counters.answered(response.status, loop.time() - start)
+        response.count_with(self._counters.received, self._counters.failed)
+        return response
+
+    async def challenge(self) -> Challenge | None:
+        """What `/v2/` asks for; None: nothing. What it once asked for stands while it is away."""
+        known = self._challenge
+        if known is not None and self._clock.now() < known[1]:
+            return known[0]
+        try:
+            return await self._challenge_flights.run(None, self._ask_challenge)
+        except UpstreamError:
+            if known is None:
+                raise
+            return known[0]
+
+    async def ask_realm(
+        self, url: str, method: str, headers: Mapping[str, str], form: bytes
+    ) -> RealmAnswer:
+        """The token service's word on credentials that a client sent; only where it is one that
+        this registry's credentials may go to.
+        """
+        realm = parse_realm(url)
+        if not self._parts.ownership.trusts(Origin.of(realm)):
+            raise UpstreamError(
+                f"{self.name} names {Origin.of(realm)} as its token service, which is not known to "
+                f"belong to it; if it does, list it under registries.{self.name}.realms"
+            )
+        return await self._token_service(realm, method, headers, form)
+
+    # How it stands.
+
+    @property
+    def has_credentials(self) -> bool:
+        return self._parts.ownership.credentials is not None or self._parts.borrows_credentials
+
+    def rate_limit(self) -> RateLimit | None:
+        return self._rate_limit
+
+    def is_resting(self) -> bool:
+        """Whether who has something stale in hand should not ask."""
+        now = self._clock.now()
+        if now < self._quota_until or self._rest.is_resting(now):
+            return True
+        return all(endpoint.rest.is_resting(now) for endpoint in self._endpoints)
+
+    def statistics(self) -> UpstreamStatistics:
+        return self._counters.snapshot(
+            self.name, is_resting=self.is_resting(), rate_limit=self._rate_limit
+        )
+
+    async def aclose(self) -> None:
+        await self._parts.transport.aclose()
+
+    # Attempts.
+
+    async def _send(self, request: UpstreamRequest, patience: Patience) -> UpstreamResponse:
+        if request.body is not None and self._must_ask_first(request):
+            await self.challenge()  # a body can be sent but once
+        self._rest.begin(self._clock.now(), patience.connect_s + patience.header_s)
+        await self._take_slot(patience)
+        try:
+            response = await self._persist(request, patience)
+        except BaseException:
+            self._slots.release()
+            raise
+        response.when_closed(self._free_slot)
+        return response
+
+    def _must_ask_first(self, request: UpstreamRequest) -> bool:
+        if request.authorization is not None or request.is_anonymous:
+            return False
+        return not any(self._authorizer.knows(endpoint.origin) for endpoint in self._endpoints)
+
+    async def _persist(self, request: UpstreamRequest, patience: Patience) -> UpstreamResponse:
+        outcome: UpstreamResponse | UpstreamError | None = None
+        given_up: set[_Endpoint] = set()
+        for endpoint, pause in self._plan(request):
+            if endpoint in given_up:
+                continue
+            if isinstance(outcome, UpstreamResponse):
+                await outcome.aclose()
+            await asyncio.sleep(pause)
+            outcome = await self._attempt(endpoint, request, patience)
+            if not _may_go_on(request, outcome):
+                break
+            if not _may_pass(outcome):
+                given_up.add(endpoint)
+        assert outcome is not None
+        if isinstance(outcome, UpstreamError):
+            raise outcome
+        return outcome
+
+    def _plan(self, request: UpstreamRequest) -> list[tuple[_Endpoint, float]]:
+        """Endpoints to try, and the pause before each: all in turn, those that rest last; then
+        again, unless nothing is to be repeated, something stale is at hand, or all are resting.
+        """
+        now = self._clock.now()
+        ordered = sorted(self._endpoints, key=lambda endpoint: endpoint.rest.is_resting(now))
+        plan = [(endpoint, 0.0) for endpoint in ordered]
+        if not request.is_read or request.header_timeout_s is not None or self.is_resting():
+            return plan
+        for pause in self._parts.pauses_s:
+            plan += [(ordered[0], pause), *((endpoint, 0.0) for endpoint in ordered[1:])]
+        return plan
+
+    async def _attempt(
+        self, endpoint: _Endpoint, request: UpstreamRequest, patience: Patience
+    ) -> UpstreamResponse | UpstreamError:
+        now = self._clock.now()
+        if endpoint.rest.is_resting(now):
+            patience = patience.at_most(self._settings.connect_timeout)
+        endpoint.rest.begin(now, patience.connect_s + patience.header_s)
+        start = URL(endpoint.url + request.path, encoded=True)
+        try:
+            response = await self._courier.deliver(request, start, patience)
+        except NoAnswer as error:
+            if error.origin == endpoint.origin and error.fault is not Fault.REFUSED:
+                self._failed(endpoint, error)
+            return error
+        except UpstreamError as error:
+            return error
+        self._answered(endpoint)
+        return response
+
+    def _failed(self, endpoint: _Endpoint, error: NoAnswer) -> None:
+        if not endpoint.rest.has_failed:
+            _log.warning("%s cannot be asked: %s", self.name, error)
+        endpoint.rest.failed(self._clock.now())
+
+    def _answered(self, endpoint: _Endpoint) -> None:
+        if endpoint.rest.has_failed:
+            _log.info("%s answers again: %s", self.name, endpoint.origin)
+        endpoint.rest.answered()
+
+    async def _take_slot(self, patience: Patience) -> None:
+        try:
+            async with asyncio.timeout(patience.header_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise UpstreamError(
+                f"{self.name}: all {self._parts.connections} connections are in use"
+            ) from None
+
+    async def _free_slot(self) -> None:
+        self._slots.release()
+
+    # What is learned on the way.
+
+    async def _ask_challenge(self) -> Challenge | None:
+        request = UpstreamRequest(method="GET", path="/v2/", headers={}, is_anonymous=True)
+        async with await self.send(request) as response:
+            if response.status >= _SERVER_ERROR:
+                raise UpstreamError(
+                    f"{self.name} answers {response.status}", status=response.status
+                )
+            asks = response.status == _UNAUTHORIZED
+            challenge = choose_challenge(response.headers) if asks else None
+        if challenge is not None:
+            self._authorizer.learn(response.origin, challenge)
+        self._challenge = challenge, self._clock.now() + _CHALLENGE_KEPT_S
+        return challenge
+
+    def _seen(self, response: UpstreamResponse) -> None:
+        now = self._clock.now()
+        self._rate_limit = parse_rate_limit(response.headers, now) or self._rate_limit
+        if response.status == _TOO_MANY:
+            said = parse_retry_after(response.headers.get("Retry-After"), now)
+            pause = _QUOTA_PAUSE_S if said is None else min(said, _QUOTA_PAUSE_MAX_S)
+            self._quota_until = now + pause
+
+    def _count_token_request(self) -> None:
+        self._counters.token_requests += 1
+
+    def _patience(self, most_s: float | None = None, until: float | None = None) -> Patience:
+        longest = float("inf") if most_s is None else most_s
+        return Patience(
+            connect_s=min(self._settings.connect_timeout, longest),
+            header_s=min(self._settings.header_timeout, longest),
+            read_s=self._settings.read_timeout,
+            until=until,
+        )
+
+
+def _may_go_on(request: UpstreamRequest, outcome: UpstreamResponse | UpstreamError) -> bool:
+    """Whether another attempt is safe, and may end better."""
+    if isinstance(outcome, UpstreamResponse):
+        return request.is_read and outcome.status in UNWELL
+    if isinstance(outcome, NoAnswer):
+        return outcome.fault is not Fault.REFUSED and (request.is_read or not outcome.was_sent)
+    return True  # nothing was sent for want of a token: another endpoint may want none
+
+
+def _may_pass(outcome: UpstreamResponse | UpstreamError) -> bool:
+    """Whether the same endpoint may do better in a moment. One that kept silent would cost the
+    whole wait again, and for tokens several attempts were made already.
+    """
+    if isinstance(outcome, NoAnswer):
+        return outcome.fault is not Fault.SILENT
+    return isinstance(outcome, UpstreamResponse)
