@@ -41,7 +41,7 @@ def test_init_tells_where_and_which(run: Run, tmp_path: Path) -> None:
     result = run("init")
     assert result.exit_code == 0
     assert str(tmp_path / "data" / "ca" / "ca.crt") in result.stdout
-    assert str(_shown(run)["fingerprint_sha256"]) in result.stdout
+    assert str(_shown(run)["fingerprint"]) in result.stdout
 
 
 def test_init_keeps_what_is_there(run: Run) -> None:

@@ -130,7 +130,8 @@ def _facts(authority: Authority) -> dict[str, str | float | list[str] | None]:
     issuer, coming = standing.issuer, standing.rotation
     return {
         "subject": issuer.certificate.subject.rfc4514_string(),
-        "fingerprint_sha256": with_colons(authority.fingerprint_sha256),
+        "fingerprint": with_colons(authority.fingerprint_sha256),
+        "fingerprint_sha256": authority.fingerprint_sha256,
         "valid_from": moment(issuer.valid_from).isoformat(),
         "expires_at": moment(issuer.expires_at).isoformat(),
         "days_left": round(authority.days_left(SystemClock().now()), 1),
