@@ -1,0 +1,82 @@
+"""`entrepot config` as people and scripts call it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from entrepot.cli.config import config_group
+from entrepot.config.render import render_documented, shipped
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "entrepot.yaml"
+    path.write_text("tags: {ttl: 5m}\nauth: {secret: hunter2}\n")
+    return path
+
+
+def run(*arguments: str | Path, **environ: str) -> Result:
+    # Nothing of the machine's own proxy settings may come in.
+    empty = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"), "")
+    words = [str(argument) for argument in arguments]
+    return CliRunner().invoke(config_group, words, env={**empty, **environ})
+
+
+def test_show_prints_what_is_in_force(file: Path) -> None:
+    result = run("show", "--config", file, ENTREPOT_TAGS__LIST_TTL="7s")
+    assert result.exit_code == 0
+    assert "  ttl: 5m\n" in result.stdout
+    assert "  list_ttl: 7s\n" in result.stdout
+    assert "secret: (hidden)\n" in result.stdout
+    assert "hunter2" not in result.output
+
+
+def test_show_prints_json_for_scripts(file: Path) -> None:
+    result = run("show", "--json", "--config", file)
+    settings = json.loads(result.stdout)
+    assert settings["tags"]["ttl"] == "5m"
+    assert settings["auth"]["secret"] == "(hidden)"
+    assert settings["tunnel"]["ports"] == [443, 80, 5000, 8443]
+
+
+def test_check_says_that_all_is_right(file: Path) -> None:
+    result = run("check", "--config", file)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "right" in result.stdout
+
+
+def test_check_says_all_that_is_wrong(file: Path) -> None:
+    file.write_text("tags: {ttl: soon}\nlisten: x\n")
+    result = run("check", "--config", file)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert f"{file}:1: tags.ttl: expected a duration" in result.stderr
+    assert f"{file}:2: listen: expected an address" in result.stderr
+
+
+def test_warnings_go_to_stderr(file: Path) -> None:
+    result = run("show", "--json", "--config", file, DEBUG="true")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Warning: DEBUG has no effect: ")
+    json.loads(result.stdout)
+
+
+def test_a_missing_file_is_a_bad_configuration(tmp_path: Path) -> None:
+    result = run("check", "--config", tmp_path / "none.yaml")
+    assert result.exit_code == 1
+    assert "none.yaml: cannot be read" in result.stderr
+
+
+def test_a_wrong_option_is_a_usage_error() -> None:
+    assert run("check", "--nonsense").exit_code == 2
+
+
+def test_the_file_comes_from_a_variable(file: Path) -> None:
+    assert "ttl: 5m" in run("show", ENTREPOT_CONFIG=str(file)).stdout
+
+
+def test_template_prints_the_shipped_file() -> None:
+    result = run("template")
+    assert result.stdout == render_documented(shipped())
