@@ -69,7 +69,7 @@ def decode(data: bytes | None) -> Fact | None:
         if kind is Binding:
             values["digest"] = Digest.parse(values["digest"])
         return kind(**values)
-    except (ValueError, KeyError, TypeError, InvalidReference):
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidReference):
         return None
 
 

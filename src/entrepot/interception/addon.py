@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from mitmproxy import ctx, tls
 from mitmproxy.addons.proxyserver import Proxyserver
@@ -9,6 +10,7 @@ from mitmproxy.connection import Client
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import modes
 
+from entrepot.config.model import Config
 from entrepot.interception.client_port import ClientPort
 from entrepot.interception.exchange import ExchangeRunner
 from entrepot.interception.front_layer import Destination, FrontLayer, Reception
@@ -19,24 +21,30 @@ from entrepot.interception.tunnel import Refused, TunnelPolicy
 logger = logging.getLogger(__name__)
 
 
+class Front(Reception, Protocol):
+    """What the configuration in force says."""
+
+    @property
+    def tunnels(self) -> TunnelPolicy: ...
+
+    @property
+    def config(self) -> Config: ...
+
+
 class EntrepotAddon:
     """Owns nothing: what it is given is made, started and stopped by `app`."""
 
-    def __init__(  # noqa: PLR0913 - collaborators, put together in one place
+    def __init__(
         self,
-        reception: Reception,
-        policy: TunnelPolicy,
+        front: Callable[[], Front],
         client_tls: ClientTls,
         runner: ExchangeRunner,
         *,
-        send_timeout_s: float,
         is_draining: Callable[[], bool],
     ) -> None:
-        self._reception = reception
-        self._policy = policy
+        self._front = front
         self._client_tls = client_tls
         self._runner = runner
-        self._send_timeout_s = send_timeout_s
         self._is_draining = is_draining
 
     def next_layer(self, data: layer.NextLayer) -> None:
@@ -45,7 +53,7 @@ class EntrepotAddon:
         if layers and isinstance(layers[0], modes.HttpProxy):
             # A layer that another addon put here has entered itself into the list.
             del layers[1:]
-            data.layer = FrontLayer(data.context, self._reception)
+            data.layer = FrontLayer(data.context, self._front())
 
     def tls_start_client(self, data: tls.TlsData) -> None:
         address = data.context.server.address
@@ -64,7 +72,8 @@ class EntrepotAddon:
 
     async def entrepot_judge(self, destination: Destination) -> None:
         try:
-            destination.judgement = await self._policy.judge(destination.host, destination.port)
+            policy = self._front().tunnels
+            destination.judgement = await policy.judge(destination.host, destination.port)
         except Exception:
             logger.exception("judging a destination failed")
             destination.judgement = Refused(500, "internal error; see the proxy's log")
@@ -75,11 +84,22 @@ class EntrepotAddon:
             await self._runner.run(exchange, port)
 
     def _port(self, client: Client) -> ClientPort | None:
-        server = ctx.master.addons.get("proxyserver")
-        assert isinstance(server, Proxyserver)
-        handler = server.connections.get(client.id)
+        handler = _server().connections.get(client.id)
         if handler is None:
             return None  # gone already
-        return ClientPort(
-            handler, send_timeout_s=self._send_timeout_s, is_draining=self._is_draining
-        )
+        timeout_s = self._front().config.clients.send_timeout
+        return ClientPort(handler, send_timeout_s=timeout_s, is_draining=self._is_draining)
+
+
+def listening_ports() -> frozenset[int]:
+    return frozenset(address[1] for address in _server().listen_addrs())
+
+
+def open_connections() -> int:
+    return len(_server().connections)
+
+
+def _server() -> Proxyserver:
+    server = ctx.master.addons.get("proxyserver")
+    assert isinstance(server, Proxyserver)
+    return server

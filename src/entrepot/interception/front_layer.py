@@ -39,8 +39,11 @@ class EntrepotJudgeHook(commands.StartHook):
 class Reception(Protocol):
     """What the front needs to know of the configuration."""
 
-    header_timeout_s: float
-    connect_timeout_s: float
+    @property
+    def header_timeout_s(self) -> float: ...
+
+    @property
+    def connect_timeout_s(self) -> float: ...
 
     def serves(self, peer: str) -> bool: ...
 

@@ -36,12 +36,6 @@ class ProxyMaster:
             errors = [str(server.last_exception) for server in self._server.servers]
             raise ConfigError(f"cannot listen on {self._address}: {'; '.join(errors)}")
 
-    def ports(self) -> frozenset[int]:
-        return frozenset(address[1] for address in self._server.listen_addrs())
-
-    def connections(self) -> int:
-        return len(self._server.connections)
-
     async def run(self) -> None:
         await self._master.run()
 

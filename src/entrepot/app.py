@@ -1,0 +1,292 @@
+"""The composition root: every concrete class is known here, and nothing else puts them together.
+
+Foundation   lives as long as the process: store, CA, tasks, metrics
+Front        made from the configuration, and made anew when that is reloaded
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrepot import __version__
+from entrepot.ca.authority import Authority
+from entrepot.ca.names import vouched_names
+from entrepot.cache.rules import TagPolicies
+from entrepot.clock import Clock, SystemClock
+from entrepot.config.model import Config, Secret
+from entrepot.engine.access import Access
+from entrepot.engine.ask import Origin
+from entrepot.engine.blobs import Blobs
+from entrepot.engine.facts import Facts
+from entrepot.engine.forward import Forward
+from entrepot.engine.listings import Listings
+from entrepot.engine.manifests import Manifests
+from entrepot.engine.message import Exchange, Request, Response
+from entrepot.engine.problem import problem
+from entrepot.engine.realms import Realms
+from entrepot.engine.sealing import Sealer
+from entrepot.engine.service import Service
+from entrepot.engine.single_flight import SingleFlight
+from entrepot.engine.sites import Sites
+from entrepot.engine.token_service import TokenService
+from entrepot.errors import ConfigError, StorageError
+from entrepot.interception.addon import EntrepotAddon, listening_ports, open_connections
+from entrepot.interception.exchange import ExchangeRunner
+from entrepot.interception.tls import ClientTls
+from entrepot.interception.tunnel import ClientPolicy, TunnelPolicy, system_resolve
+from entrepot.observability.journal import log_exchange
+from entrepot.observability.metrics import Metrics, Readings
+from entrepot.oci.error_body import ErrorCode
+from entrepot.storage.disk.store import DiskStore, open_disk_store
+from entrepot.upstream.client import Upstreams
+from entrepot.web.health import Health
+from entrepot.web.pages import Figures, Pages
+
+logger = logging.getLogger(__name__)
+
+_TOKEN_LIFETIME_S = 3600
+_CA_WARNING_DAYS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    clock: Clock
+    store: DiskStore
+    authority: Authority
+    secret: Secret
+    tasks: asyncio.TaskGroup
+
+
+class Front:
+    """What answers requests under one configuration."""
+
+    def __init__(
+        self, config: Config, base: Foundation, fetched: Callable[[str, int], None]
+    ) -> None:
+        self.header_timeout_s = float(config.clients.header_timeout)
+        self.connect_timeout_s = float(config.tunnel.connect_timeout)
+        self.config = config
+        self.upstreams = Upstreams(config, base.clock)
+        self.sites = Sites(config.registries, self.upstreams.get)
+        self._clients = ClientPolicy(config.clients)
+        self.tunnels = TunnelPolicy(
+            config.tunnel,
+            own_names={config.hostname, "localhost"},
+            own_ports=listening_ports,
+            resolve=system_resolve,
+        )
+        facts = Facts(base.store.ledger, base.clock, keep_s=config.storage.inactive)
+        origin = Origin(facts, revalidate_timeout_s=config.upstream.revalidate_timeout)
+        access = Access(facts, origin, SingleFlight(base.tasks), config.auth, base.clock)
+        self.blobs = Blobs(
+            base.store,
+            facts,
+            origin,
+            access,
+            starting=SingleFlight(base.tasks),
+            tasks=base.tasks,
+            retries=config.upstream.retries,
+            fetched=fetched,
+        )
+        manifests = Manifests(
+            base.store,
+            facts,
+            origin,
+            access,
+            policies=TagPolicies(config.tags),
+            fetches=SingleFlight(base.tasks),
+            heads=SingleFlight(base.tasks),
+            limit=config.upstream.max_manifest,
+            clock=base.clock,
+            fetched=fetched,
+        )
+        listings = Listings(
+            base.store.ledger, origin, access, settings=config.tags, clock=base.clock
+        )
+        tokens = TokenService(
+            self.sites,
+            Realms(base.store.ledger, SingleFlight(base.tasks)),
+            Sealer(base.secret, base.clock, lifetime_s=_TOKEN_LIFETIME_S),
+            hashlib.sha256(b"entrepot identities\0" + base.secret.reveal().encode()).digest(),
+        )
+        self.service = Service(
+            tokens, manifests, blobs=self.blobs, listings=listings, forward=Forward(facts)
+        )
+
+    def serves(self, peer: str) -> bool:
+        return self._clients.allows(peer)
+
+    def intercepts(self, host: str, port: int) -> bool:
+        return self.sites.find(host, port) is not None
+
+    async def aclose(self) -> None:
+        await self.blobs.aclose()
+        await self.upstreams.aclose()
+
+
+class Proxy:
+    """The running whole: the addon's collaborators, with the front that is in force."""
+
+    def __init__(self, config: Config, base: Foundation) -> None:
+        self._base = base
+        self._fronts: list[Front] = []
+        self._exchanges = 0
+        self._idle = asyncio.Event()
+        self.is_draining = False
+        self.metrics = Metrics(self._readings)
+        self._pages = Pages(
+            base.authority,
+            Health(
+                {
+                    "process": self._check_process,
+                    "store": base.store.check_writable,
+                    "ca": self._check_ca,
+                }
+            ),
+            figures=self._figures,
+            metrics=self.metrics.render,
+            default_host=_default_host(config),
+        )
+        self._fronts.append(Front(config, base, self.metrics.fetched))
+        self.addon = EntrepotAddon(
+            lambda: self.front,
+            ClientTls(base.authority.leaf),
+            ExchangeRunner(self._respond, self._observe),
+            is_draining=lambda: self.is_draining,
+        )
+
+    @property
+    def front(self) -> Front:
+        return self._fronts[-1]
+
+    @property
+    def exchanges(self) -> int:
+        return self._exchanges
+
+    async def wait_idle(self) -> None:
+        """Until nothing is being answered."""
+        while self._exchanges:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def reload(self, config: Config) -> None:
+        """New requests see it; running ones end under the old, which is kept until the stop."""
+        self._fronts.append(Front(config, self._base, self.metrics.fetched))
+
+    async def aclose(self) -> None:
+        for front in self._fronts:
+            await front.aclose()
+
+    async def _respond(self, request: Request, *, is_own_page: bool) -> Response:
+        self._exchanges += 1
+        if is_own_page:
+            return await self._pages.respond(request)
+        site = self.front.sites.by_authority(request.host, request.scheme)
+        if site is None:  # reloaded away between CONNECT and request
+            return problem(421, ErrorCode.DENIED, f"{request.host} is not a registry of this proxy")
+        return await self.front.service.respond(request, site)
+
+    def _observe(self, exchange: Exchange) -> None:
+        self._exchanges -= 1
+        if not self._exchanges:
+            self._idle.set()
+        self.metrics.observe(exchange)
+        log_exchange(exchange)
+
+    # What the pages and metrics read.
+
+    def _readings(self) -> Readings:
+        front, base = self.front, self._base
+        return Readings(
+            store=base.store.statistics(),
+            fills=front.blobs.fills(),
+            upstreams=tuple(front.upstreams.statistics()),
+            connections=open_connections(),
+            exchanges=self._exchanges,
+            ca_days_left=base.authority.days_left(base.clock.now()),
+        )
+
+    def _figures(self) -> Figures:
+        totals = self.metrics.totals()
+        store = self._base.store.statistics()
+        return Figures(
+            version=__version__,
+            registries=tuple(sorted(self.front.config.registries)),
+            requests=totals.requests,
+            hits=totals.hits,
+            sent_bytes=totals.sent_bytes,
+            fetched_bytes=totals.fetched_bytes,
+            store_bytes=store.size_bytes,
+            store_entries=store.entries,
+            ca_days_left=int(self._base.authority.days_left(self._base.clock.now())),
+        )
+
+    async def _check_process(self) -> None:
+        if self.is_draining:
+            raise StorageError("stopping")
+
+    async def _check_ca(self) -> None:
+        days = self._base.authority.days_left(self._base.clock.now())
+        if days <= 0:
+            raise ConfigError("the CA has expired: run `entrepot ca rotate`, or bring a new one")
+
+
+@asynccontextmanager
+async def open_proxy(config: Config, clock: Clock | None = None) -> AsyncIterator[Proxy]:
+    """Everything made in order, and undone in reverse."""
+    clock = clock or SystemClock()
+    _make_directory(config.data)
+    authority = Authority.open(
+        config.ca.directory or config.data / "ca", config.ca, clock, vouched_names(config)
+    )
+    for warning in authority.warnings:
+        logger.warning("CA: %s", warning)
+    if authority.days_left(clock.now()) < _CA_WARNING_DAYS:
+        logger.warning("the CA expires in %d days", authority.days_left(clock.now()))
+    secret = config.auth.secret or _kept_secret(config.data / "secret")
+    store = open_disk_store(config.data, config.storage, clock)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            proxy = Proxy(config, Foundation(clock, store, authority, secret, tasks))
+            upkeep = tasks.create_task(store.maintain(), name="store upkeep")
+            try:
+                yield proxy
+            finally:
+                upkeep.cancel()
+                await proxy.aclose()
+    finally:
+        await store.aclose()
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o750)
+    except OSError as error:
+        raise ConfigError(f"data directory {path} cannot be made: {error.strerror}") from error
+
+
+def _kept_secret(path: Path) -> Secret:
+    """Made once, and then the same: tokens given before a restart are good after it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        if not path.exists():
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(32))
+            with suppress(FileExistsError):  # another process was faster: its secret holds
+                os.link(temporary, path)
+        return Secret(path.read_text().strip())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _default_host(config: Config) -> str:
+    return f"{config.hostname}:{config.listen.rpartition(':')[2]}"

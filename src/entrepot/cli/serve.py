@@ -1,0 +1,33 @@
+"""`entrepot serve`"""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from entrepot.cli.options import config_option, load_for_cli
+from entrepot.config.model import Config
+from entrepot.errors import ConfigError, StorageError
+from entrepot.process import serve
+
+
+@click.command("serve")
+@config_option
+@click.option("--listen", metavar="ADDR:PORT", help="Where to listen; default *:3128.")
+@click.option("--data", metavar="DIR", help="Where the CA and the cache are kept.")
+def serve_command(config_path: Path | None, listen: str | None, data: str | None) -> None:
+    """Run the proxy in the foreground.
+
+    SIGTERM stops it when running transfers are done, SIGHUP reloads the configuration.
+    """
+    flags = {"listen": listen, "data": data}
+    overrides = {name: value for name, value in flags.items() if value is not None}
+
+    def load() -> Config:
+        return load_for_cli(config_path, overrides)
+
+    config = load()
+    try:
+        asyncio.run(serve(config, load))
+    except* (ConfigError, StorageError) as group:
+        raise click.ClickException("; ".join(map(str, group.exceptions))) from group

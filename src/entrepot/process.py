@@ -1,0 +1,71 @@
+"""A process of the proxy from start to stop: signals, readiness, drain."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+
+from entrepot.app import Proxy, open_proxy
+from entrepot.config.model import Config
+from entrepot.errors import ConfigError
+from entrepot.interception.master import ProxyMaster
+from entrepot.observability.journal import set_up_logging
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(config: Config, load: Callable[[], Config]) -> None:
+    """Until SIGTERM or SIGINT. `load` reads the configuration again, on SIGHUP."""
+    set_up_logging(config.log)
+    host, port = split_address(config.listen)
+    async with open_proxy(config) as proxy:
+        master = ProxyMaster(proxy.addon, host, port, idle_timeout_s=config.clients.idle_timeout)
+        await master.listen()
+        logger.info("listening on %s, data in %s", config.listen, config.data)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: _reload(proxy, load))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_stop_when(stop, proxy, master))
+            await master.run()
+
+
+def _reload(proxy: Proxy, load: Callable[[], Config]) -> None:
+    """What is bound to the start stays as it was: addresses, directories, the CA's place."""
+    current = proxy.front.config
+    try:
+        fresh = load()
+        config = replace(
+            fresh, listen=current.listen, data=current.data, ca=current.ca, storage=current.storage
+        )
+        for name in ("listen", "data", "ca", "storage"):
+            if getattr(fresh, name) != getattr(current, name):
+                logger.warning("%s has changed: this takes a restart", name)
+        proxy.reload(config)
+    except ConfigError as error:
+        logger.error("not reloaded, the old configuration holds: %s", error)  # noqa: TRY400 - told in full
+        return
+    set_up_logging(config.log)
+    logger.info("configuration reloaded")
+
+
+async def _stop_when(stop: asyncio.Event, proxy: Proxy, master: ProxyMaster) -> None:
+    """No new connections, running transfers to their end or the end of patience, then out."""
+    await stop.wait()
+    proxy.is_draining = True
+    logger.info("stopping: %d requests are being answered", proxy.exchanges)
+    await master.stop_listening()
+    try:
+        async with asyncio.timeout(proxy.front.config.clients.drain):
+            await proxy.wait_idle()
+    except TimeoutError:
+        logger.warning("%d transfers are broken off", proxy.exchanges)
+    master.shutdown()
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]").replace("*", ""), int(port)
