@@ -126,6 +126,7 @@ def test_a_registry_with_credentials_is_added_and_said_so(loading: Loading) -> N
     [
         ("quay.io", "entry 1: expected registry, user and password between delimiters"),
         ("a.io:u:p quay.io:hunter2", "entry 2: expected registry, user and password"),
+        ("quay.io/team:u:hunter2", "entry 1: expected registry, user and password"),
         ("quay.io::hunter2", "entry 1: expected registry, user and password"),
         ("https://quay.io:u:hunter2", "entry 1: expected it to begin with the host"),
         # What follows a space in a password must not be taken for a registry and shown.

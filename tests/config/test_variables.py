@@ -38,6 +38,7 @@ def test_a_secret_comes_from_one_place(tmp_path: Path) -> None:
     report = Report()
     variables = Variables({"A": "x", "A_FILE": str(file), "B_FILE": str(file)}, report)
     assert variables.secret("C") is None
+    assert variables.file("C_FILE") is None
     from_file = variables.secret("B")
     assert from_file is not None
     assert from_file.text == "hunter2"

@@ -1,0 +1,28 @@
+"""Defaults are right by themselves, and secrets hide."""
+
+import pytest
+
+from entrepot.config.load import findings
+from entrepot.config.model import Config, Registry, Secret
+
+
+def test_the_defaults_contradict_nothing() -> None:
+    assert list(findings(Config())) == []
+
+
+@pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r}".format])
+def test_a_secret_shows_itself_only_by_name(show: type[str]) -> None:
+    secret = Secret("hunter2")
+    assert "hunter2" not in show(secret)
+    assert "hunter2" not in show(Config(registries={"a.io": Registry(password=secret)}))
+    assert secret.reveal() == "hunter2"
+
+
+def test_secrets_are_equal_by_what_they_hold() -> None:
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
+
+
+def test_each_configuration_has_registries_of_its_own() -> None:
+    assert Config().registries is not Config().registries
