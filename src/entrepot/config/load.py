@@ -83,10 +83,9 @@ def _settle(config: Config) -> Config:
 
 
 def _origin(place: KeyPath, origins: dict[KeyPath, Origin]) -> Origin:
-    for length in range(len(place), 0, -1):
-        if place[:length] in origins:
-            return origins[place[:length]]
-    return Origin("configuration")
+    """Where the setting was written, or the nearest part around it."""
+    written = (place[:length] for length in range(len(place), 0, -1))
+    return next((origins[path] for path in written if path in origins), Origin("defaults"))
 
 
 def _follows(place: KeyPath, wrong: set[KeyPath]) -> bool:
