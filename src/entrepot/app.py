@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot import __version__
-from entrepot.ca.authority import Authority
+from entrepot.ca.authority import Authority, directory_of
 from entrepot.ca.names import vouched_names
 from entrepot.cache.rules import TagPolicies
 from entrepot.clock import Clock, SystemClock
@@ -44,14 +44,13 @@ from entrepot.observability.journal import log_exchange
 from entrepot.observability.metrics import Metrics, Readings
 from entrepot.oci.error_body import ErrorCode
 from entrepot.storage.disk.store import DiskStore, open_disk_store
-from entrepot.upstream.client import Upstreams
+from entrepot.upstream.fleet import Upstreams
 from entrepot.web.health import Health
 from entrepot.web.pages import Figures, Pages
 
 logger = logging.getLogger(__name__)
 
 _TOKEN_LIFETIME_S = 3600
-_CA_WARNING_DAYS = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Front:
         self.header_timeout_s = float(config.clients.header_timeout)
         self.connect_timeout_s = float(config.tunnel.connect_timeout)
         self.config = config
-        self.upstreams = Upstreams(config, base.clock)
+        self.upstreams = Upstreams(config, clock=base.clock)
         self.sites = Sites(config.registries, self.upstreams.get)
         self._clients = ClientPolicy(config.clients)
         self.tunnels = TunnelPolicy(
@@ -206,7 +205,7 @@ class Proxy:
         return Readings(
             store=base.store.statistics(),
             fills=front.blobs.fills(),
-            upstreams=tuple(front.upstreams.statistics()),
+            upstreams=front.upstreams.statistics(),
             connections=open_connections(),
             exchanges=self._exchanges,
             ca_days_left=base.authority.days_left(base.clock.now()),
@@ -234,7 +233,7 @@ class Proxy:
     async def _check_ca(self) -> None:
         days = self._base.authority.days_left(self._base.clock.now())
         if days <= 0:
-            raise ConfigError("the CA has expired: run `entrepot ca rotate`, or bring a new one")
+            raise ConfigError("; ".join(self._base.authority.warnings) or "the CA has expired")
 
 
 @asynccontextmanager
@@ -242,13 +241,9 @@ async def open_proxy(config: Config, clock: Clock | None = None) -> AsyncIterato
     """Everything made in order, and undone in reverse."""
     clock = clock or SystemClock()
     _make_directory(config.data)
-    authority = Authority.open(
-        config.ca.directory or config.data / "ca", config.ca, clock, vouched_names(config)
-    )
+    authority = Authority.open(directory_of(config), config.ca, clock, vouched_names(config))
     for warning in authority.warnings:
         logger.warning("CA: %s", warning)
-    if authority.days_left(clock.now()) < _CA_WARNING_DAYS:
-        logger.warning("the CA expires in %d days", authority.days_left(clock.now()))
     secret = config.auth.secret or _kept_secret(config.data / "secret")
     store = open_disk_store(config.data, config.storage, clock)
     try:

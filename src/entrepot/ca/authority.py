@@ -122,6 +122,11 @@ class Authority:
         return fingerprint(self.standing.issuer.anchor)
 
     @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Of all that `bundle_pem` holds, the signing one first."""
+        return tuple(fingerprint(certificate) for certificate in self.standing.bundle)
+
+    @property
     def expires_at(self) -> float:
         """When the first of root, chain and signing certificate does."""
         return self.standing.issuer.expires_at

@@ -8,7 +8,6 @@ import click
 from entrepot.cli.options import config_option, load_for_cli
 from entrepot.config.model import Config
 from entrepot.errors import ConfigError, StorageError
-from entrepot.process import serve
 
 
 @click.command("serve")
@@ -20,6 +19,9 @@ def serve_command(config_path: Path | None, listen: str | None, data: str | None
 
     SIGTERM stops it when running transfers are done, SIGHUP reloads the configuration.
     """
+    # Here and not above: it brings mitmproxy along, which the other verbs need not wait for.
+    from entrepot.process import serve  # noqa: PLC0415
+
     flags = {"listen": listen, "data": data}
     overrides = {name: value for name, value in flags.items() if value is not None}
 

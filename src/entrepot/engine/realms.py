@@ -35,10 +35,13 @@ class Realms:
         return self._known[site.name]
 
     async def of(self, site: Site) -> Realm | None:
-        """None: not known, and the upstream cannot be asked now."""
-        if site.upstream.is_resting() and (known := await self.known(site)):
-            return known
-        return await self._flights.run(site.name, lambda: self._ask(site))
+        """What is known, made fresh behind the client's back; None: nothing, and nobody answers."""
+        known = await self.known(site)
+        if known is None:
+            return await self._flights.run(site.name, lambda: self._ask(site))
+        if not site.upstream.is_resting():
+            self._flights.start(site.name, lambda: self._ask(site))
+        return known
 
     async def _ask(self, site: Site) -> Realm | None:
         try:

@@ -12,15 +12,20 @@ class SingleFlight[Key: Hashable, Result]:
         self._running: dict[Key, asyncio.Task[Result | Exception]] = {}
 
     async def run(self, key: Key, work: Callable[[], Coroutine[None, None, Result]]) -> Result:
-        task = self._running.get(key)
-        if task is None:
-            task = self._tasks.create_task(_captured(work()))
-            self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
-        outcome = await asyncio.shield(task)
+        outcome = await asyncio.shield(self.start(key, work))
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+    def start(
+        self, key: Key, work: Callable[[], Coroutine[None, None, Result]]
+    ) -> asyncio.Task[Result | Exception]:
+        """Have it done, without waiting for it."""
+        task = self._running.get(key)
+        if task is None:
+            task = self._running[key] = self._tasks.create_task(_captured(work()))
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        return task
 
     def __len__(self) -> int:
         return len(self._running)

@@ -1,5 +1,6 @@
 """The configured registries as the engine sees them, and which host name belongs to which."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ class Sites:
             name[1:]: settings for name, settings in registries.items() if name.startswith("*.")
         }
         self._by_host: dict[str, Site] = {}
-        self._of_patterns = 0
+        self._of_patterns: OrderedDict[str, Site] = OrderedDict()
         for name, settings in registries.items():
             if not name.startswith("*."):
                 site = Site(name, settings, upstream_of(name))
@@ -44,15 +45,23 @@ class Sites:
         return self._by_host.get(host) or self._of_pattern(host)
 
     def _of_pattern(self, host: str) -> Site | None:
-        suffix = host
-        while dot := suffix.find(".", 1) + 1:
-            suffix = suffix[dot - 1 :]
-            settings = self._patterns.get(suffix)
-            if settings is not None and self._of_patterns < _PATTERN_SITES_MAX:
-                self._of_patterns += 1
-                site = Site(host, settings, self._upstream_of(host))
-                self._by_host[host] = site
-                return site
+        if site := self._of_patterns.get(host):
+            self._of_patterns.move_to_end(host)
+            return site
+        settings = self._pattern_settings(host)
+        if settings is None:
+            return None
+        site = self._of_patterns[host] = Site(host, settings, self._upstream_of(host))
+        if len(self._of_patterns) > _PATTERN_SITES_MAX:
+            self._of_patterns.popitem(last=False)
+        return site
+
+    def _pattern_settings(self, host: str) -> Registry | None:
+        """Of the longest pattern that fits: `.b.example.com` before `.example.com`."""
+        position = 0
+        while (position := host.find(".", position + 1)) > 0:
+            if settings := self._patterns.get(host[position:]):
+                return settings
         return None
 
     def by_authority(self, authority: str, scheme: str = "https") -> Site | None:
@@ -64,4 +73,4 @@ class Sites:
         return self.find(parts.hostname or "", port)
 
     def __iter__(self) -> Iterator[Site]:
-        return iter({id(site): site for site in self._by_host.values()}.values())
+        return iter(dict.fromkeys((*self._by_host.values(), *self._of_patterns.values())))

@@ -11,7 +11,7 @@ import binascii
 import json
 import time
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from entrepot.engine.identity import PROXY, Identity, own_identity
 from entrepot.engine.message import Request, Response, Trace
@@ -121,14 +121,15 @@ class TokenService:
             realm = await self._realms.known(candidate)
             if realm is None or realm.scheme != "bearer":
                 continue
-            parts = urlsplit(realm.url)
-            if (
-                parts.path == request.path
-                and self._sites.by_authority(parts.netloc, parts.scheme) is site
-                and request.host in {parts.netloc, *_without_default_port(parts.netloc)}
-            ):
+            if self._is_for(request, site, urlsplit(realm.url)):
                 return candidate
         return None
+
+    def _is_for(self, request: Request, site: Site, realm: SplitResult) -> bool:
+        hosts = {realm.netloc, *_without_default_port(realm.netloc)}
+        if realm.path != request.path or request.host not in hosts:
+            return False
+        return self._sites.by_authority(realm.netloc, realm.scheme) is site
 
     async def token(self, request: Request, site: Site, trace: Trace) -> Response:
         trace.kind = "token"

@@ -8,7 +8,7 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer
 
-from entrepot.interception.http1 import MAX_HEAD, response_head
+from entrepot.interception.http1 import MAX_HEAD, refusal
 from entrepot.interception.http_layer import HttpLayer, Place
 from entrepot.interception.tunnel import Allowed, Judgement, Ourselves, Refused
 from entrepot.interception.tunnel_layer import TunnelLayer
@@ -165,13 +165,7 @@ class FrontLayer(layer.Layer):
             yield from child.handle_event(events.DataReceived(self.context.client, data))
 
     def _answer(self, status: int, message: str) -> layer.CommandGenerator[None]:
-        text = f"{message}\n".encode()
-        headers = {
-            "Content-Type": "text/plain; charset=utf-8",
-            "Content-Length": str(len(text)),
-            "Connection": "close",
-        }
-        yield commands.SendData(self.context.client, response_head(status, headers) + text)
+        yield commands.SendData(self.context.client, refusal(status, message))
         yield commands.CloseConnection(self.context.client)
 
 

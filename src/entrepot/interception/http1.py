@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import httptools
 
+from entrepot.oci.error_body import ErrorCode, error_body
+
 # Far above what clients send (a docker request's head has under 2 kB, tokens of GitLab 4 kB).
 MAX_HEAD = 64 << 10
 MAX_TARGET = 16 << 10
@@ -18,6 +20,8 @@ MAX_HEADERS = 128
 _TARGET = re.compile(rb"[\x21-\x7e]+\Z")
 _METHOD = re.compile(r"[A-Z]{1,20}\Z")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+_DENIALS = frozenset({401, 403, 407})
 
 REASONS = {
     200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content",
@@ -177,6 +181,20 @@ def response_head(status: int, headers: dict[str, str]) -> bytes:
     for name, value in headers.items():
         lines.append(f"{name}: {value}" if value.isprintable() else f"{name}: ")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+def refusal(status: int, message: str) -> bytes:
+    """A whole answer, for what never comes as far as a responder."""
+    code = ErrorCode.DENIED if status in _DENIALS else ErrorCode.UNSUPPORTED
+    if status >= 500:  # noqa: PLR2004
+        code = ErrorCode.UNAVAILABLE
+    body = error_body(code, message)
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+    }
+    return response_head(status, headers) + body
 
 
 def chunk(data: bytes) -> bytes:

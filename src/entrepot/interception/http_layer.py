@@ -21,7 +21,7 @@ from entrepot.interception.http1 import (
     Event,
     Head,
     RequestParser,
-    response_head,
+    refusal,
 )
 from entrepot.interception.request_body import RequestBody
 
@@ -162,14 +162,7 @@ class HttpLayer(layer.Layer):
 
     def _refuse(self, error: BadRequest) -> layer.CommandGenerator[None]:
         if self._exchange is None:
-            text = f"{error}\n".encode()
-            headers = {
-                "Content-Type": "text/plain; charset=utf-8",
-                "Content-Length": str(len(text)),
-                "Connection": "close",
-            }
-            head = response_head(error.status, headers)
-            yield commands.SendData(self.context.client, head + text)
+            yield commands.SendData(self.context.client, refusal(error.status, str(error)))
         yield from self._close()
 
     def _close(self) -> layer.CommandGenerator[None]:

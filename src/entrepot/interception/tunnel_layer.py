@@ -7,7 +7,7 @@ from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 
-from entrepot.interception.http1 import response_head
+from entrepot.interception.http1 import refusal
 from entrepot.interception.tunnel import Address
 
 # RFC 8305 section 8: the next address is tried when the one before has not answered by then.
@@ -123,10 +123,7 @@ class TunnelLayer(layer.Layer):
             yield commands.CloseTcpConnection(other, half_close=True)
 
     def _give_up(self, reason: str) -> layer.CommandGenerator[None]:
-        text = f"{reason}\n".encode()
-        headers = {"Content-Type": "text/plain", "Content-Length": str(len(text))}
-        head = response_head(504, headers | {"Connection": "close"})
-        yield commands.SendData(self.context.client, head + text)
+        yield commands.SendData(self.context.client, refusal(504, reason))
         yield from self._end(self.context.client, *self._trying)
 
     def _end(self, *connections: Connection) -> layer.CommandGenerator[None]:

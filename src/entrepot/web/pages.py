@@ -24,7 +24,9 @@ class CertificateAuthority(Protocol):
     def bundle_pem(self) -> bytes: ...
 
     @property
-    def fingerprint_sha256(self) -> str: ...
+    def fingerprints(self) -> tuple[str, ...]:
+        """Of all roots that clients should trust: two while one takes over from the other."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +97,10 @@ class Pages:
     def _front(self, request: Request) -> tuple[int, str, bytes]:
         is_browser = "text/html" in request.headers.get("accept", "")
         name, media_type = ("index.html", _HTML) if is_browser else ("index.txt", _TEXT)
-        fingerprint = self._authority.fingerprint_sha256
         text = self._templates.get_template(name).render(
             figures=self._figures(),
             host=self._host(request),
-            fingerprint=fingerprint,
-            fingerprint_for_people=":".join(
-                fingerprint[i : i + 2].upper() for i in range(0, len(fingerprint), 2)
-            ),
+            fingerprints=self._authority.fingerprints,
         )
         return 200, media_type, text.encode()
 
@@ -119,7 +117,7 @@ class Pages:
             "#!/bin/sh\n"
             f"ENTREPOT_URL='http://{host}'\n"
             f"ENTREPOT_HOST='{name}'\n"
-            f"ENTREPOT_CA_SHA256='{self._authority.fingerprint_sha256}'\n"
+            f"ENTREPOT_CA_SHA256='{' '.join(self._authority.fingerprints)}'\n"
         )
         return head.encode() + (trust_scripts() / script).read_bytes()
 
