@@ -44,4 +44,4 @@ bench: setup
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
-	find src tests bench addons -name __pycache__ -prune -exec rm -rf {} +
+	find . \( -path ./.git -o -path ./.data \) -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -390,7 +390,9 @@ each_once() (
 )
 
 dropin_text() {
-    list=$(each_once "localhost,127.0.0.0/8,::1,$ENTREPOT_HOST,$(others_no_proxy "$1"),$no_proxy")
+    # Without the brackets that an IPv6 address has in a URL.
+    name=$(printf '%s' "$ENTREPOT_HOST" | tr -d '[]')
+    list=$(each_once "localhost,127.0.0.0/8,::1,$name,$(others_no_proxy "$1"),$no_proxy")
     echo "$mark"
     for directory in $2; do echo "$note$directory"; done
     echo '[Service]'
