@@ -126,6 +126,10 @@ class ProxyProcess:
         self.terminate()
         self.start()
 
+    @property
+    def is_running(self) -> bool:
+        return self._program is not None
+
     def is_ready(self) -> bool:
         try:
             return self.page("/readyz")[0] == http.client.OK

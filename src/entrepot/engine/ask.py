@@ -1,5 +1,6 @@
 """One request on its way through the engine, and the questions it puts to the upstream."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -65,16 +66,19 @@ class Origin:
         self, ask: Ask, method: str, headers: Mapping[str, str], *, is_patient: bool = True
     ) -> UpstreamResponse:
         """A successful answer, or UpstreamError with its status."""
-        response = await ask.site.upstream.send(
-            UpstreamRequest(
-                method=method,
-                path=ask.request.target,
-                headers=headers,
-                repository=ask.repository,
-                authorization=ask.identity.authorization,
-                header_timeout_s=None if is_patient else self._revalidate_timeout_s,
-            )
+        request = UpstreamRequest(
+            method=method,
+            path=ask.request.target,
+            headers=headers,
+            repository=ask.repository,
+            authorization=ask.identity.authorization,
+            header_timeout_s=None if is_patient else self._revalidate_timeout_s,
         )
+        began = time.monotonic()
+        try:
+            response = await ask.site.upstream.send(request)
+        finally:
+            ask.trace.upstream_s += time.monotonic() - began
         if response.status in _SUCCESS:
             await self._facts.allow(ask.registry, ask.repository, ask.identity)
             return response

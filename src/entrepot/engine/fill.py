@@ -7,6 +7,7 @@ digest holds, so nobody ever gets a whole wrong body.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -18,8 +19,11 @@ from entrepot.oci.media_type import OCTET_STREAM
 from entrepot.storage.base import Draft
 from entrepot.upstream.message import UpstreamResponse
 
+logger = logging.getLogger(__name__)
+
 # Small enough to be verified at once when it comes, large enough that a client notices the lack.
 HOLD_BACK = 64 << 10
+_NOTHING_THERE = 416
 _PAUSE_S = 0.2
 _PAUSE_MAX_S = 5.0
 
@@ -59,6 +63,7 @@ class Fill:
         self._retries = retries
         self._fetched = fetched
         self._state = _State.RUNNING
+        self._is_over = False
         self._error: EntrepotError | None = None
         self._grown = asyncio.Event()
         self._begun = asyncio.Event()
@@ -119,7 +124,9 @@ class Fill:
             self._end(_State.FAILED, error)
         except StorageError as error:
             await self._draft.discard()
-            if not self.is_complete:  # else the readers have it all, and it is only not kept
+            if self.is_complete:
+                logger.warning("%s is served but not kept: %s", self.digest, error)
+            else:
                 self._end(_State.FAILED, error)
         except UpstreamError as error:
             await self._draft.suspend()
@@ -132,15 +139,18 @@ class Fill:
             await self._draft.discard()
             self._end(_State.FAILED, StorageError(f"fill failed: {error!r}"))
         finally:
+            self._is_over = True
             self._close_if_done()
 
     def _end(self, state: _State, error: EntrepotError | None = None) -> None:
+        if error is not None:
+            logger.warning("fill of %s failed at %d: %s", self.digest, self._draft.size, error)
         self._state, self._error = state, error
         self._begun.set()
         self._notify()
 
     def _close_if_done(self) -> None:
-        if not self.readers and self._state is not _State.RUNNING:
+        if not self.readers and self._is_over:
             self._draft.close()
 
     def _notify(self) -> None:
@@ -156,6 +166,9 @@ class Fill:
             except DigestMismatch:
                 raise
             except UpstreamError as error:
+                if error.status == _NOTHING_THERE and self._draft.size:
+                    self.size = self._draft.size  # an earlier attempt got it all: the digest tells
+                    return
                 failures = 1 if self._draft.size > before else failures + 1
                 if not self._begun.is_set() or failures > self._retries or _is_final(error):
                     raise

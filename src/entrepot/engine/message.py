@@ -78,12 +78,14 @@ class Response:
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | Body = b""
-    length: int | None = None  # of a Body; None where it is not known
+    length: int | None = None  # of a Body, or to a HEAD; None where it is not known
     trace: Trace = field(default_factory=Trace)
 
     @property
     def content_length(self) -> int | None:
-        return len(self.body) if isinstance(self.body, bytes) else self.length
+        if self.length is None and isinstance(self.body, bytes):
+            return len(self.body)
+        return self.length
 
     async def aclose(self) -> None:
         if not isinstance(self.body, bytes):

@@ -11,6 +11,7 @@ import binascii
 import json
 import time
 from collections.abc import Iterable
+from itertools import chain
 from urllib.parse import SplitResult, urlsplit
 
 from entrepot.engine.identity import PROXY, Identity, own_identity
@@ -117,7 +118,7 @@ class TokenService:
         """The registry whose token service this request is for; None: it is for something else."""
         if request.path == TOKEN_PATH:
             return site
-        for candidate in (site, *self._sites):
+        for candidate in chain((site,), self._sites):
             realm = await self._realms.known(candidate)
             if realm is None or realm.scheme != "bearer":
                 continue
