@@ -81,7 +81,7 @@ def _move(source: Path, target: Path) -> None:
     try:
         source.rename(target)
     except FileNotFoundError:
-        target.parent.mkdir(mode=0o700, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         source.rename(target)
 
 
@@ -90,8 +90,14 @@ class Database(diskcache.Cache):  # type: ignore[misc] # diskcache has no types
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         self._clock = clock
-        super().__init__(str(directory), _BUSY_TIMEOUT_S, ValueDisk, **_SETTINGS)
         self.counters = (0, 0)
+        try:
+            super().__init__(str(directory), _BUSY_TIMEOUT_S, ValueDisk, **_SETTINGS)
+            self._prepare()
+        finally:
+            self.close()  # of the calling thread; others get their own
+
+    def _prepare(self) -> None:
         self.count_again()
 
     def count_again(self) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from entrepot.errors import StorageError
@@ -23,6 +25,18 @@ _SLACK_FRACTION = 100
 def free_bytes(path: Path) -> int:
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize
+
+
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    """Bytes that must go; none if negative."""
+
+    in_size: int  # for max_size
+    on_disk: int  # for min_free
+
+    @property
+    def is_none(self) -> bool:
+        return self.in_size <= 0 and self.on_disk <= 0
 
 
 class Evictor:
@@ -48,48 +62,63 @@ class Evictor:
         """For `wanted` more bytes, or raise StorageError."""
         if wanted > self._settings.max_size:
             raise StorageError("full: larger than max_size allows")
-        if await self._lacking(wanted) <= 0:
+        if await self._has_room(wanted):
             return
         async with self._lock:
-            # Who waited for the lock may find that there is room by now.
-            if (lacking := await self._lacking(wanted)) <= 0:
+            if await self._evict_for(wanted):
                 return
-            await self._evict(lacking)
-            if await self._lacking(wanted) > 0:
-                # Unfinished fills of others are worth less than the one that is running.
-                await self._workers.file(sweep_parts, self._layout.fills, before=None)
-            if await self._lacking(wanted) > 0:
+            # Unfinished fills that nobody holds are worth less than one that is running.
+            await self._workers.file(sweep_parts, self._layout.fills, before=None)
+            if not await self._has_room(wanted):
                 raise StorageError("full: max_size or min_free leaves no room")
 
     async def evict(self) -> None:
         """What is over the limits, and what nobody has used for long."""
         async with self._lock:
-            if (lacking := await self._lacking(0)) > 0:
-                await self._evict(lacking)
+            await self._evict_for(0)
             await self._evict_unused()
 
-    async def _lacking(self, wanted: int) -> int:
+    async def _has_room(self, wanted: int) -> bool:
+        return (await self._lack(wanted)).is_none
+
+    async def _lack(self, wanted: int) -> _Lack:
         return await self._workers.file(self._measure, wanted)
 
-    def _measure(self, wanted: int) -> int:
-        """Bytes that must go before `wanted` more fit."""
+    def _measure(self, wanted: int) -> _Lack:
         _, stored = self._index.counters
         used = stored + _total_size(self._layout.fills)
         free = self._free(self._layout.root)
-        return wanted + max(used - self._settings.max_size, self._settings.min_free - free)
+        return _Lack(
+            in_size=used + wanted - self._settings.max_size,
+            on_disk=self._settings.min_free + wanted - free,
+        )
 
-    async def _evict(self, excess: int) -> None:
-        """Reckons with the sizes of entries: the disk frees nothing while readers hold a file,
-        and evicting until it does would empty the store.
-        """
+    async def _evict_for(self, wanted: int) -> bool:
+        """Whether there is room then."""
+        # Who waited for the lock finds that there is room by now, and evicts nothing.
+        await self._workers.read(self._index.count_again)
+        # Once, reckoned by the sizes of entries: the disk frees nothing while readers hold a
+        # file, and evicting until it does would empty the store. Rows would free nothing at all.
+        lack = await self._lack(wanted)
+        await self._evict(lack.on_disk, files_only=True)
+        # Until there is nothing to evict: another process may store as fast as this one evicts.
+        lack = await self._lack(wanted)
+        while await self._evict(lack.in_size, files_only=False):
+            lack = await self._lack(wanted)
+        return lack.is_none
+
+    async def _evict(self, excess: int, *, files_only: bool) -> bool:
+        """Whether anything went."""
+        if excess <= 0:
+            return False
         await self._uses.flush()
         excess += self._settings.max_size // _SLACK_FRACTION
-        while excess > 0:
-            evicted = await self._workers.write(self._index.evict_bytes, excess, _BATCH)
-            if not evicted.count:
-                return
+        before = self.evictions
+        evict = partial(self._index.evict_bytes, limit=_BATCH, files_only=files_only)
+        while excess > 0 and (evicted := await self._workers.write(evict, excess)).count:
             excess -= evicted.size
             await self._remove(evicted)
+        return self.evictions > before
 
     async def _evict_unused(self) -> None:
         await self._uses.flush()

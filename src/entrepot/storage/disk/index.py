@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrepot.clock import Clock
 from entrepot.oci.digest import Digest
 from entrepot.storage.base import Entry
 from entrepot.storage.disk.database import Adoption, Database
@@ -57,10 +56,10 @@ class Evicted:
 class ContentIndex(Database):
     """Keys are digests."""
 
-    def __init__(self, directory: Path, clock: Clock) -> None:
-        super().__init__(directory, clock)
+    def _prepare(self) -> None:
         for statement in _SCHEMA:
             self._sql(statement)
+        super()._prepare()
 
     def path(self, filename: str) -> Path:
         return Path(self._directory, filename)
@@ -124,10 +123,13 @@ class ContentIndex(Database):
                     (time, key),
                 )
 
-    def evict_bytes(self, excess: int, limit: int) -> Evicted:
+    def evict_bytes(self, excess: int, limit: int, *, files_only: bool = False) -> Evicted:
         """The least recently used, until `excess` bytes have gone; at most `limit` rows."""
-        query = f"{_EVICTABLE} ORDER BY filename IS NULL, access_time LIMIT ?"
-        return self._evict(query, (limit,), excess)
+        query = (
+            f"{_EVICTABLE} AND (filename IS NULL) <= ?"
+            " ORDER BY filename IS NULL, access_time LIMIT ?"
+        )
+        return self._evict(query, (0 if files_only else 1, limit), excess)
 
     def evict_unused(self, before: float, limit: int) -> Evicted:
         """Those not used since `before`; at most `limit` rows of each kind."""
@@ -149,6 +151,8 @@ class ContentIndex(Database):
     def _evict(self, query: str, arguments: tuple[float, ...], excess: int | None) -> Evicted:
         with self.transaction() as sql:
             chosen = list(_enough(sql(query, arguments).fetchall(), excess))
+            if not chosen:
+                return Evicted()  # "IN ()" would look at every row
             marks = ",".join("?" * len(chosen))
             sql(
                 f"DELETE FROM Cache WHERE rowid IN ({marks})",  # noqa: S608 - marks only

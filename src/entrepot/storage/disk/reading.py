@@ -8,7 +8,7 @@ import errno
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from entrepot.errors import StorageError
@@ -18,6 +18,9 @@ from entrepot.storage.disk.workers import Workers
 _SCRATCH = 1 << 20
 # tmpfs and some overlays answer EOPNOTSUPP; kernels before 4.14 ENOSYS or EINVAL.
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
+
+
+type ReadInto = Callable[[int, list[memoryview], int, int], int]
 
 
 class OpenFile:
@@ -69,8 +72,9 @@ class OpenFile:
 class FileReader:
     """Used on the event loop only, which is why one scratch buffer does for all."""
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, preadv: ReadInto = os.preadv) -> None:
         self._workers = workers
+        self._preadv = preadv
         self._nowait: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux
         self._scratch = memoryview(bytearray(_SCRATCH))
 
@@ -89,7 +93,7 @@ class FileReader:
         target = self._scratch[:size]
         try:
             with file.borrowed() as descriptor:
-                count = os.preadv(descriptor, [target], offset, self._nowait)
+                count = self._preadv(descriptor, [target], offset, self._nowait)
         except BlockingIOError:
             return b""
         except OSError as error:

@@ -50,9 +50,6 @@ def open_disk_store(
         ledger = DiskLedger(layout.ledger, clock, workers)
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
         raise StorageError(f"{layout.root} cannot be used: {error}") from error
-    # The connections that diskcache made for this thread; the workers get their own.
-    index.close()
-    ledger.close_connection()
     shelf = Shelf(layout, settings, clock, index, workers, Uses(index, workers, clock))
     return DiskStore(shelf, ledger, Evictor(shelf, free))
 
@@ -88,6 +85,10 @@ class DiskStore:
         draft = DiskDraft(part, self._admission)
         try:
             await self._evictor.make_room(max(0, (size or 0) - part.size))
+        except StorageError:
+            await draft.suspend()  # an empty part file is not worth keeping
+            draft.close()
+            raise
         except BaseException:
             draft.close()
             raise
@@ -122,9 +123,9 @@ class DiskStore:
             count, size, self._evictor.evictions, self._evictor.evicted_bytes, self._corrupt
         )
 
-    async def maintain(self) -> None:
-        """Keeps the limits and tidies up, until cancelled."""
-        await self._upkeep.run()
+    async def maintain(self, sleep: Sleep = asyncio.sleep) -> None:
+        """Keeps the limits, tidies up and scrubs when it is time, until cancelled."""
+        await self._upkeep.run(sleep)
 
     async def tend(self) -> None:
         """What `maintain` does every ten seconds."""

@@ -34,13 +34,13 @@ class Upkeep:
         self._scrubber = scrubber
         self._sweeper = Sweeper(shelf)
 
-    async def run(self) -> None:
+    async def run(self, sleep: Sleep) -> None:
         """Until cancelled. What goes wrong is said, and tried again the next time."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_repeat(self.tend, _TEND_S))
-            tasks.create_task(_repeat(self.sweep, _SWEEP_S))
+            tasks.create_task(_repeat(self.tend, _TEND_S, sleep))
+            tasks.create_task(_repeat(self.sweep, _SWEEP_S, sleep))
             if self._shelf.settings.scrub_interval > 0:
-                tasks.create_task(_repeat(self.scrub_if_due, _SCRUB_CHECK_S))
+                tasks.create_task(_repeat(self.scrub_if_due, _SCRUB_CHECK_S, sleep))
 
     async def tend(self) -> None:
         """Uses to the disk, expired records away, what is over the limits away."""
@@ -102,9 +102,9 @@ def _close(marker: int | None) -> None:
         os.close(marker)
 
 
-async def _repeat(job: Callable[[], Awaitable[object]], interval_s: float) -> None:
+async def _repeat(job: Callable[[], Awaitable[object]], interval_s: float, sleep: Sleep) -> None:
     while True:
-        await asyncio.sleep(interval_s)
+        await sleep(interval_s)
         try:
             await job()
         except StorageError as error:
