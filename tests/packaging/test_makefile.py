@@ -1,10 +1,14 @@
 """`make` on a machine that has just been set up, or only half."""
 
+import http.client
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +123,31 @@ def test_help_is_the_default(repository_root: Path, quiet_environment: dict[str,
     assert "make run" in done.stdout
 
 
+def it_runs(checkout: Path, env: Mapping[str, str]) -> None:
+    """`make run`, until it is told to stop as by Ctrl-C: with all that make started."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["make", "run", f"ARGS=--listen 127.0.0.1:{port}"]
+    with subprocess.Popen(
+        command,
+        cwd=checkout,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    ) as running:
+        try:
+            said = next(line for line in running.stdout or () if "listening on" in line)
+            assert str(port) in said
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as proxy:
+                proxy.request("GET", "/ca.crt")
+                assert proxy.getresponse().read() == (checkout / "ca/ca.crt").read_bytes()
+        finally:
+            os.killpg(running.pid, signal.SIGINT)
+    assert (checkout / ".data").is_dir()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_fresh_clone(
@@ -147,6 +176,9 @@ def test_a_fresh_clone(
     assert "pytest" in done.stdout
     assert make(checkout, "test", "ARGS=no/such/test", env=env).returncode != 0
 
+    it_runs(checkout, env)
+
     assert make(checkout, "clean", env=env).returncode == 0
+    assert (checkout / "ca/ca.crt").exists()
     assert not (checkout / ".venv").exists()
     shutil.rmtree(checkout)
