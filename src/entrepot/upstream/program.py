@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,52 +30,69 @@ class Output:
 async def run_program(
     argv: tuple[str, ...], stdin: bytes, *, timeout_s: float = _TIMEOUT_S
 ) -> Output:
+    run = _Run()
     try:
-        process = await asyncio.create_subprocess_exec(
+        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+            lambda: run,
             *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=_OUTPUT_LIMIT,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,  # so that what it starts ends with it
         )
     except OSError as error:
         raise ProgramFailed(f"cannot be started: {error.strerror}") from None
     try:
+        _write(transport, stdin)
         async with asyncio.timeout(timeout_s):
-            content = await _converse(process, stdin)
-            status = await process.wait()
+            await run.ended.wait()
     except TimeoutError:
         raise ProgramFailed(f"did not end within {timeout_s:g} s") from None
     finally:
-        await _end(process)
-    if status:
+        await _end(transport, run)
+    if len(run.content) > _OUTPUT_LIMIT:
+        raise ProgramFailed(f"wrote more than {_OUTPUT_LIMIT} B")
+    if status := transport.get_returncode():
         raise ProgramFailed(f"exit status {status}")
-    return parse_output(content)
+    return parse_output(bytes(run.content))
 
 
-async def _converse(process: asyncio.subprocess.Process, stdin: bytes) -> bytes:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with suppress(ConnectionError):  # one that reads nothing may have closed it
-        process.stdin.write(stdin)
-        await process.stdin.drain()
-    process.stdin.close()
-    content = bytearray()
-    while piece := await process.stdout.read(_OUTPUT_LIMIT):
-        content += piece
-        if len(content) > _OUTPUT_LIMIT:
-            raise ProgramFailed(f"wrote more than {_OUTPUT_LIMIT} B")
-    return bytes(content)
+class _Run(asyncio.SubprocessProtocol):
+    """A protocol and not streams: those leave a pipe open that was not read to its end."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+        self.ended = asyncio.Event()  # or has said too much
+        self.exited = asyncio.Event()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        del fd  # there is one
+        if len(self.content) <= _OUTPUT_LIMIT:
+            self.content += data
+        if len(self.content) > _OUTPUT_LIMIT:
+            self.ended.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.ended.set()
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+def _write(transport: asyncio.SubprocessTransport, stdin: bytes) -> None:
+    pipe = transport.get_pipe_transport(0)
+    assert isinstance(pipe, asyncio.WriteTransport)
+    pipe.write(stdin)
+    pipe.close()
+
+
+async def _end(transport: asyncio.SubprocessTransport, run: _Run) -> None:
     """The whole group: a shell's child would live on, and hold the pipe open."""
-    if process.returncode is None:
+    if not run.exited.is_set():
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(transport.get_pid(), signal.SIGKILL)
         # Shielded: it is dead, and must be reaped also where we are being cancelled.
-        await asyncio.shield(process.wait())
+        await asyncio.shield(run.exited.wait())
+    transport.close()
 
 
 def parse_output(content: bytes) -> Output:
