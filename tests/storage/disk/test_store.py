@@ -1,6 +1,7 @@
 """The store as a whole: its start, its upkeep, its end."""
 
 import asyncio
+import fcntl
 import sqlite3
 import time
 from dataclasses import replace
@@ -282,3 +283,21 @@ async def test_the_path_of_the_store(disk: Disk) -> None:
         "version",
     }
     assert not [path for path in disk.directory.glob("*") if path.name != "cache"]
+
+
+async def test_no_scrub_beside_another(disk: Disk) -> None:
+    store = disk.open(replace(UNLIMITED, scrub_interval=Seconds(1)))
+    assert await store._upkeep.scrub_if_due() is None
+    disk.clock.advance(3600)
+    with (disk.directory / "cache/scrubbed").open() as marker:
+        fcntl.flock(marker, fcntl.LOCK_EX)
+        assert await store._upkeep.scrub_if_due() is None
+    assert await store._upkeep.scrub_if_due() is not None
+
+
+async def test_a_draft_is_refused_where_there_is_no_room_for_it(disk: Disk) -> None:
+    disk.free = lambda _: 0
+    store = disk.open(replace(UNLIMITED, min_free=Bytes(1)))
+    with pytest.raises(StorageError, match="full"):
+        await store.draft(DIGEST)
+    assert disk.parts == []
