@@ -47,15 +47,18 @@ class Blobs:
         self._retries = retries
         self._fetched = fetched
         self._fills: dict[Digest, Fill] = {}
-        self._tasks_of_fills: set[asyncio.Task[None]] = set()
+        self._tasks_of_fills: dict[asyncio.Task[None], Fill] = {}
 
     def fills(self) -> tuple[FillStatistics, ...]:
         return tuple(fill.statistics() for fill in self._fills.values())
 
     async def aclose(self) -> None:
-        """End running fills; what they have is kept for another start."""
-        for task in tuple(self._tasks_of_fills):
-            task.cancel()
+        """End running fills; what they have is kept for another start. What is whole is admitted
+        first: the readers who have just got it were told that it is stored.
+        """
+        for task, fill in tuple(self._tasks_of_fills.items()):
+            if not fill.is_complete:
+                task.cancel()
         await asyncio.gather(*self._tasks_of_fills, return_exceptions=True)
 
     async def respond(self, ask: Ask, route: BlobRoute) -> Response:
@@ -208,13 +211,13 @@ class Blobs:
         )
         self._fills[digest] = fill
         task = self._tasks.create_task(fill.run(), name=f"fill {digest}")
-        self._tasks_of_fills.add(task)
+        self._tasks_of_fills[task] = fill
         task.add_done_callback(lambda task: self._ended(digest, fill, task))
         await fill.wait_begun()
         return fill
 
     def _ended(self, digest: Digest, fill: Fill, task: asyncio.Task[None]) -> None:
-        self._tasks_of_fills.discard(task)
+        self._tasks_of_fills.pop(task, None)
         if self._fills.get(digest) is fill:
             del self._fills[digest]
 
