@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support.processes import clean_environment
+from tests.support.processes import clean_environment, dying_with_parent
 
 PROXY_TO_CLIENT = "10.77.1.1"
 CLIENT = "10.77.1.2"
@@ -25,7 +25,6 @@ PROXY_TO_UPSTREAM = "10.77.2.1"
 # One address for each upstream, so that all of them have port 443.
 UPSTREAMS = ("10.77.2.2", "10.77.2.3", "10.77.2.4")
 
-_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 _HOLD = "ip link set lo up && echo held && exec sleep infinity"
 _TOOLS = ("nsenter", "unshare", "setpriv", "ip", "mount")
 
@@ -52,7 +51,7 @@ class Namespace:
         self._kinds = ["--net", "--mount", *(["--pid"] if is_pid_isolated else [])]
         isolation = ["--fork", "--kill-child", "--mount-proc"] if is_pid_isolated else []
         self._holder = subprocess.Popen(
-            [*_DIE_WITH_PARENT, "unshare", *self._kinds, *isolation, "sh", "-c", _HOLD],
+            dying_with_parent(["unshare", *self._kinds, *isolation, "sh", "-c", _HOLD]),
             stdout=subprocess.PIPE,
         )
         assert self._holder.stdout is not None
@@ -71,7 +70,8 @@ class Namespace:
     def command(self, *command: str) -> list[str]:
         """The command line that runs `command` within, and not longer than the test runs."""
         enter = ["nsenter", f"--target={self.pid}", *self._kinds, "--"]
-        return [*_DIE_WITH_PARENT, *enter, *_DIE_WITH_PARENT, *command]
+        # Where nsenter has to fork, its child must end with it as it does with us.
+        return dying_with_parent([*enter, *dying_with_parent(command)])
 
     def run(
         self,

@@ -1,8 +1,10 @@
 """Programs started by tests: their output in a file, their end certain."""
 
 import os
+import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -35,6 +37,17 @@ class Seat:
         return port
 
 
+def dying_with_parent(command: Sequence[str]) -> list[str]:
+    """The same, killed when the thread that starts it ends: a test run that crashes leaves nothing.
+
+    Threads come and go, so only what the main one starts is bound to it.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or shutil.which("setpriv") is None:
+        return list(command)
+    return ["setpriv", "--pdeathsig", "KILL", "--", *command]
+
+
 class NotReadyError(Exception):
     """A program ended, or did not do in time what it was started for; carries its log's end."""
 
@@ -53,7 +66,7 @@ class Program:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command,
+                dying_with_parent(command),
                 env=clean_environment(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -16,6 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.processes import Program, Seat
 
 _READY_S = 30.0
+# Coverage is written at a regular end only.
+_IS_MEASURED = "COVERAGE_PROCESS_START" in os.environ or "COVERAGE_PROCESS_CONFIG" in os.environ
 _PAGE_TIMEOUT_S = 10.0
 _RSS_ANON = re.compile(r"^RssAnon:\s+(\d+) kB", re.MULTILINE)
 
@@ -85,7 +87,11 @@ class ProxyProcess:
         if error is not None:
             # Pytest shows it with the failure: what the proxy said is half of what happened.
             sys.stderr.write(self.log_tail() + "\n")
-        if self._program is not None:
+        if self._program is None:
+            return
+        if _IS_MEASURED:
+            self.terminate()
+        else:
             self.kill9()
 
     def start(self) -> None:
