@@ -105,20 +105,27 @@ class Bench:
 
     async def listen(self, talk: Callable[..., Awaitable[None]]) -> int:
         """Bytes on a socket: for what no decent server would do. The port."""
+        talking: set[asyncio.Task[object]] = set()
 
         async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            talking.add(task)
             try:
                 await talk(reader, writer)
-            except (OSError, asyncio.IncompleteReadError):
+            except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 pass
             finally:
+                talking.discard(task)
                 writer.close()
 
         server = await asyncio.start_server(converse, "127.0.0.1", 0)
 
         async def stop() -> None:
             server.close()
-            server.close_clients()
+            for task in talking:
+                task.cancel()
+            await server.wait_closed()
 
         self._closing.push_async_callback(stop)
         port: int = server.sockets[0].getsockname()[1]

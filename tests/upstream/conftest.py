@@ -24,11 +24,6 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
-    return TestAuthority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="session")
 def certificate(authority: TestAuthority) -> ServerCertificate:
     return authority.issue("127.0.0.1", "localhost", "registry.example", "*.registry.example")
 

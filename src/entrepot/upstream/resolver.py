@@ -64,7 +64,7 @@ class GuardedResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         found = await self._inner.resolve(host, port, family)
-        key = host.lower(), port
+        key = host.lower().rstrip("."), port
         if key in self._own:
             self.own_classes.update(own_class(result["host"]) for result in found)
             return found
