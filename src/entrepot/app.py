@@ -2,6 +2,7 @@
 
 Foundation   lives as long as the process: store, CA, tasks, metrics
 Front        made from the configuration, and made anew when that is reloaded
+Engine       the part of a front that answers requests for registries
 """
 
 import asyncio
@@ -43,6 +44,7 @@ from entrepot.interception.tunnel import ClientPolicy, TunnelPolicy, system_reso
 from entrepot.observability.journal import log_exchange
 from entrepot.observability.metrics import Metrics, Readings
 from entrepot.oci.error_body import ErrorCode
+from entrepot.storage.base import ContentStore, Ledger
 from entrepot.storage.disk.store import DiskStore, open_disk_store
 from entrepot.upstream.fleet import Upstreams
 from entrepot.web.health import Health
@@ -62,8 +64,72 @@ class Foundation:
     tasks: asyncio.TaskGroup
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What an engine stands on."""
+
+    store: ContentStore
+    ledger: Ledger
+    clock: Clock
+    secret: Secret
+    tasks: asyncio.TaskGroup
+
+
+class Engine:
+    """What answers requests for registries. Owns its upstreams and its fills."""
+
+    def __init__(
+        self,
+        config: Config,
+        ground: Ground,
+        upstreams: Upstreams,
+        fetched: Callable[[str, int], None],
+    ) -> None:
+        self.upstreams = upstreams
+        self.sites = Sites(config.registries, upstreams.get)
+        facts = Facts(ground.ledger, ground.clock, keep_s=config.storage.inactive)
+        origin = Origin(facts, revalidate_timeout_s=config.upstream.revalidate_timeout)
+        access = Access(facts, origin, SingleFlight(ground.tasks), config.auth, ground.clock)
+        self.blobs = Blobs(
+            ground.store,
+            facts,
+            origin,
+            access,
+            starting=SingleFlight(ground.tasks),
+            tasks=ground.tasks,
+            retries=config.upstream.retries,
+            fetched=fetched,
+        )
+        manifests = Manifests(
+            ground.store,
+            facts,
+            origin,
+            access,
+            policies=TagPolicies(config.tags),
+            fetches=SingleFlight(ground.tasks),
+            heads=SingleFlight(ground.tasks),
+            limit=config.upstream.max_manifest,
+            clock=ground.clock,
+            fetched=fetched,
+        )
+        listings = Listings(ground.ledger, origin, access, settings=config.tags, clock=ground.clock)
+        tokens = TokenService(
+            self.sites,
+            Realms(ground.ledger, SingleFlight(ground.tasks)),
+            Sealer(ground.secret, ground.clock, lifetime_s=_TOKEN_LIFETIME_S),
+            hashlib.sha256(b"entrepot identities\0" + ground.secret.reveal().encode()).digest(),
+        )
+        self.service = Service(
+            tokens, manifests, blobs=self.blobs, listings=listings, forward=Forward(facts)
+        )
+
+    async def aclose(self) -> None:
+        await self.blobs.aclose()
+        await self.upstreams.aclose()
+
+
 class Front:
-    """What answers requests under one configuration."""
+    """What receives clients under one configuration, with the engine that answers them."""
 
     def __init__(
         self, config: Config, base: Foundation, fetched: Callable[[str, int], None]
@@ -71,8 +137,8 @@ class Front:
         self.header_timeout_s = float(config.clients.header_timeout)
         self.connect_timeout_s = float(config.tunnel.connect_timeout)
         self.config = config
-        self.upstreams = Upstreams(config, clock=base.clock)
-        self.sites = Sites(config.registries, self.upstreams.get)
+        ground = Ground(base.store, base.store.ledger, base.clock, base.secret, base.tasks)
+        self.engine = Engine(config, ground, Upstreams(config, clock=base.clock), fetched)
         self._clients = ClientPolicy(config.clients)
         self.tunnels = TunnelPolicy(
             config.tunnel,
@@ -80,53 +146,12 @@ class Front:
             own_ports=listening_ports,
             resolve=system_resolve,
         )
-        facts = Facts(base.store.ledger, base.clock, keep_s=config.storage.inactive)
-        origin = Origin(facts, revalidate_timeout_s=config.upstream.revalidate_timeout)
-        access = Access(facts, origin, SingleFlight(base.tasks), config.auth, base.clock)
-        self.blobs = Blobs(
-            base.store,
-            facts,
-            origin,
-            access,
-            starting=SingleFlight(base.tasks),
-            tasks=base.tasks,
-            retries=config.upstream.retries,
-            fetched=fetched,
-        )
-        manifests = Manifests(
-            base.store,
-            facts,
-            origin,
-            access,
-            policies=TagPolicies(config.tags),
-            fetches=SingleFlight(base.tasks),
-            heads=SingleFlight(base.tasks),
-            limit=config.upstream.max_manifest,
-            clock=base.clock,
-            fetched=fetched,
-        )
-        listings = Listings(
-            base.store.ledger, origin, access, settings=config.tags, clock=base.clock
-        )
-        tokens = TokenService(
-            self.sites,
-            Realms(base.store.ledger, SingleFlight(base.tasks)),
-            Sealer(base.secret, base.clock, lifetime_s=_TOKEN_LIFETIME_S),
-            hashlib.sha256(b"entrepot identities\0" + base.secret.reveal().encode()).digest(),
-        )
-        self.service = Service(
-            tokens, manifests, blobs=self.blobs, listings=listings, forward=Forward(facts)
-        )
 
     def serves(self, peer: str) -> bool:
         return self._clients.allows(peer)
 
     def intercepts(self, host: str, port: int) -> bool:
-        return self.sites.find(host, port) is not None
-
-    async def aclose(self) -> None:
-        await self.blobs.aclose()
-        await self.upstreams.aclose()
+        return self.engine.sites.find(host, port) is not None
 
 
 class Proxy:
@@ -180,16 +205,16 @@ class Proxy:
 
     async def aclose(self) -> None:
         for front in self._fronts:
-            await front.aclose()
+            await front.engine.aclose()
 
     async def _respond(self, request: Request, *, is_own_page: bool) -> Response:
         self._exchanges += 1
         if is_own_page:
             return await self._pages.respond(request)
-        site = self.front.sites.by_authority(request.host, request.scheme)
+        site = self.front.engine.sites.by_authority(request.host, request.scheme)
         if site is None:  # reloaded away between CONNECT and request
             return problem(421, ErrorCode.DENIED, f"{request.host} is not a registry of this proxy")
-        return await self.front.service.respond(request, site)
+        return await self.front.engine.service.respond(request, site)
 
     def _observe(self, exchange: Exchange) -> None:
         self._exchanges -= 1
@@ -201,11 +226,11 @@ class Proxy:
     # What the pages and metrics read.
 
     def _readings(self) -> Readings:
-        front, base = self.front, self._base
+        engine, base = self.front.engine, self._base
         return Readings(
             store=base.store.statistics(),
-            fills=front.blobs.fills(),
-            upstreams=front.upstreams.statistics(),
+            fills=engine.blobs.fills(),
+            upstreams=engine.upstreams.statistics(),
             connections=open_connections(),
             exchanges=self._exchanges,
             ca_days_left=base.authority.days_left(base.clock.now()),
