@@ -108,6 +108,7 @@ class UpstreamResponse:
         self._received: Callable[[int], None] = lambda _: None
         self._broke: Callable[[], None] = lambda: None
         self._closing = AsyncExitStack()
+        self._failure = ""
 
     def __repr__(self) -> str:
         return f"<UpstreamResponse {self.status} of {self.final_host}>"
@@ -128,19 +129,28 @@ class UpstreamResponse:
             await self.aclose()
 
     async def _next(self) -> bytes:
-        try:
-            async with asyncio.timeout(self._read_timeout_s):
-                return await self._answer.content.read(PIECE)
-        except TimeoutError:
-            reason = f"sent nothing for {self._read_timeout_s:g} s"
-        except (aiohttp.ClientPayloadError, EOFError):
-            reason = "ended the answer before it was whole"
-        except (aiohttp.ClientError, OSError):
-            reason = "broke the connection off"
+        if not self._failure:
+            try:
+                async with asyncio.timeout(self._read_timeout_s):
+                    return await self._answer.content.read(PIECE)
+            except TimeoutError:
+                self._failure = f"sent nothing for {self._read_timeout_s:g} s"
+            except (aiohttp.ClientPayloadError, EOFError):
+                self._failure = "ended the answer before it was whole"
+            except (aiohttp.ClientError, OSError):
+                self._failure = "broke the connection off"
+            if rest := self._left_over():
+                return rest
         # Outside of the handlers: the causes' texts hold URLs, whose queries may be secrets.
         self._broke()
         await self.aclose()
-        raise UpstreamError(f"{self.final_host}: {reason}")
+        raise UpstreamError(f"{self.final_host}: {self._failure}")
+
+    def _left_over(self) -> bytes:
+        """What came before it broke: aiohttp's reader raises rather than give out what it holds,
+        up to half a MiB. An upstream that breaks off again and again would get us nowhere.
+        """
+        return self._answer.content._read_nowait(-1)  # noqa: SLF001 - the public ones raise
 
     async def read(self, limit: int) -> bytes:
         """The whole body, or UpstreamError where it is larger."""
