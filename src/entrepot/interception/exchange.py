@@ -25,10 +25,10 @@ from entrepot.oci.error_body import ErrorCode
 
 logger = logging.getLogger(__name__)
 
-# A slow reader holds little memory, a fast one is worth large steps: sizes follow the pace.
-_SMALLEST = 64 << 10
+# Large steps are worth their memory for a few readers; a thousand share what a few may take.
+_SMALLEST = 16 << 10
 _LARGEST = 1 << 20
-_FAST_S = 0.05
+_BUDGET = 16 << 20
 _BODILESS = frozenset({204, 304})
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
@@ -43,6 +43,7 @@ class ExchangeRunner:
     def __init__(self, respond: Responder, observe: Callable[[Exchange], None]) -> None:
         self._respond = respond
         self._observe = observe
+        self._sending: set[_Sending] = set()
 
     async def run(self, exchange: ClientExchange, port: ClientPort) -> None:
         exchange.task = asyncio.current_task()
@@ -50,7 +51,7 @@ class ExchangeRunner:
         started = time.monotonic()
         request = Request(method=exchange.head.method, path="/", client=port.client)
         response = Response(500, trace=Trace(error="not answered"))
-        sending = _Sending(exchange, port)
+        sending = _Sending(exchange, port, self._sending)
         try:
             try:
                 request, is_own_page = self._request(exchange, port)
@@ -120,9 +121,12 @@ class ExchangeRunner:
 
 
 class _Sending:
-    def __init__(self, exchange: ClientExchange, port: ClientPort) -> None:
+    def __init__(
+        self, exchange: ClientExchange, port: ClientPort, running: "set[_Sending]"
+    ) -> None:
         self._exchange = exchange
         self._port = port
+        self._running = running
         self._keep_alive = exchange.head.keep_alive
         self.sent = 0
         self.is_whole = False
@@ -151,15 +155,18 @@ class _Sending:
     async def _send_body(
         self, body: Body, length: int | None, *, frame: Callable[[bytes], bytes]
     ) -> None:
-        size = _SMALLEST
-        while data := await body.read(size):
-            began = time.monotonic()
-            await self._port.send(self._exchange, frame(data))
-            self.sent += len(data)
-            is_fast = time.monotonic() - began < _FAST_S
-            size = min(size * 2, _LARGEST) if is_fast else max(size // 2, _SMALLEST)
+        self._running.add(self)
+        try:
+            while data := await body.read(self._step()):
+                await self._port.send(self._exchange, frame(data))
+                self.sent += len(data)
+        finally:
+            self._running.discard(self)
         if length is not None and self.sent != length:
             raise UpstreamError(f"the body ended after {self.sent} of {length} bytes")
+
+    def _step(self) -> int:
+        return max(_SMALLEST, min(_LARGEST, _BUDGET // len(self._running)))
 
     def _headers(
         self, response: Response, length: int | None, *, is_chunked: bool

@@ -9,7 +9,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer
 
 from entrepot.interception.http1 import MAX_HEAD, refusal
-from entrepot.interception.http_layer import HttpLayer, Place
+from entrepot.interception.http_layer import LINGER_S, HttpLayer, Place
 from entrepot.interception.tunnel import Allowed, Judgement, Ourselves, Refused
 from entrepot.interception.tunnel_layer import TunnelLayer
 
@@ -122,7 +122,7 @@ class FrontLayer(layer.Layer):
     # http://
 
     def _absolute(self, target: str) -> layer.CommandGenerator[None]:
-        destination = _authority(urlsplit(target).netloc, 80)
+        destination = _authority(target[len("http://") :].partition("/")[0], 80)
         if destination is None:
             yield from self._answer(400, "bad request target")
             return
@@ -166,7 +166,14 @@ class FrontLayer(layer.Layer):
 
     def _answer(self, status: int, message: str) -> layer.CommandGenerator[None]:
         yield commands.SendData(self.context.client, refusal(status, message))
-        yield commands.CloseConnection(self.context.client)
+        yield commands.CloseTcpConnection(self.context.client, half_close=True)
+        yield commands.RequestWakeup(LINGER_S)
+        self._handle_event = self._linger  # type: ignore[method-assign]  # mitmproxy's idiom
+
+    def _linger(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """As `HttpLayer._linger`."""
+        if isinstance(event, events.ConnectionClosed | events.Wakeup):
+            yield commands.CloseConnection(self.context.client)
 
 
 class InterceptLayer(layer.Layer):
@@ -200,8 +207,8 @@ class InterceptLayer(layer.Layer):
 
 
 def _authority(text: str, default_port: int | None) -> Destination | None:
-    parts = urlsplit(f"//{text}")
     try:
+        parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port or default_port
     except ValueError:
         return None

@@ -80,7 +80,8 @@ class RequestParser:
     _events: list[Event] = field(default_factory=list)
     _target: bytes = b""
     _headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    _head_size: int = 0
+    _head_size: int = 0  # bytes fed while it was not whole
+    _fields_size: int = 0
     _in_head: bool = True
     _parser: httptools.HttpRequestParser = field(init=False)
 
@@ -116,6 +117,7 @@ class RequestParser:
     def on_message_begin(self) -> None:
         self._target = b""
         self._headers = []
+        self._fields_size = 0
         self._in_head = True
 
     def on_url(self, url: bytes) -> None:
@@ -124,8 +126,9 @@ class RequestParser:
             raise BadRequest(414, "the request target is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self._headers) >= MAX_HEADERS:
-            raise BadRequest(431, "too many header fields")
+        self._fields_size += len(name) + len(value)
+        if len(self._headers) >= MAX_HEADERS or self._fields_size > MAX_HEAD:
+            raise BadRequest(431, "the request's head is too large")
         if _BAD_VALUE.search(value):
             raise BadRequest(400, "a header field holds control characters")
         self._headers.append((name.lower(), value))

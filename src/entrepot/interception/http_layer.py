@@ -27,6 +27,7 @@ from entrepot.interception.request_body import RequestBody
 
 # What may wait behind a running exchange: no client of registries pipelines.
 _WAITING_MAX = 64
+LINGER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,8 @@ class HttpLayer(layer.Layer):
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if self._is_closed:
-            return
-        if isinstance(event, events.DataReceived):
+            yield from self._linger(event)
+        elif isinstance(event, events.DataReceived):
             yield from self._receive(event.data)
         elif isinstance(event, Output):
             if event.exchange is self._exchange:
@@ -146,7 +147,9 @@ class HttpLayer(layer.Layer):
             return
         self._exchange = None
         # A body that nobody read would be taken for the next request.
-        if event.keep_alive and event.exchange.body.is_complete:
+        if not event.exchange.body.is_complete:
+            yield from self._hang_up()
+        elif event.keep_alive:
             yield from self._advance()
         else:
             yield from self._close()
@@ -163,7 +166,22 @@ class HttpLayer(layer.Layer):
     def _refuse(self, error: BadRequest) -> layer.CommandGenerator[None]:
         if self._exchange is None:
             yield commands.SendData(self.context.client, refusal(error.status, str(error)))
-        yield from self._close()
+            yield from self._hang_up()
+        else:
+            yield from self._close()
+
+    def _hang_up(self) -> layer.CommandGenerator[None]:
+        """Say no more, but hear the client out: to close while it sends would reset the connection,
+        and the answer would be lost on the way (RFC 9112 section 9.6).
+        """
+        self._is_closed = True
+        self._exchange = None
+        yield commands.CloseTcpConnection(self.context.client, half_close=True)
+        yield commands.RequestWakeup(LINGER_S)
+
+    def _linger(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.ConnectionClosed | events.Wakeup):
+            yield commands.CloseConnection(self.context.client)
 
     def _close(self) -> layer.CommandGenerator[None]:
         self._is_closed = True

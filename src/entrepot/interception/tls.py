@@ -49,4 +49,5 @@ def _context(leaf: Leaf) -> SSL.Context:
         lambda _, offered: _HTTP11 if _HTTP11 in offered else SSL.NO_OVERLAPPING_PROTOCOLS
     )
     context.set_session_id(b"entrepot")
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # 34 kB less for each idle connection
     return context
