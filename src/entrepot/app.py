@@ -6,7 +6,6 @@ Engine       the part of a front that answers requests for registries
 """
 
 import asyncio
-import hashlib
 import logging
 import os
 import secrets
@@ -18,24 +17,11 @@ from pathlib import Path
 from entrepot import __version__
 from entrepot.ca.authority import Authority, directory_of
 from entrepot.ca.names import vouched_names
-from entrepot.cache.rules import TagPolicies
 from entrepot.clock import Clock, SystemClock
 from entrepot.config.model import Config, Secret
-from entrepot.engine.access import Access
-from entrepot.engine.ask import Origin
-from entrepot.engine.blobs import Blobs
-from entrepot.engine.facts import Facts
-from entrepot.engine.forward import Forward
-from entrepot.engine.listings import Listings
-from entrepot.engine.manifests import Manifests
+from entrepot.engine.assembly import Engine, Ground
 from entrepot.engine.message import Exchange, Request, Response
 from entrepot.engine.problem import problem
-from entrepot.engine.realms import Realms
-from entrepot.engine.sealing import Sealer
-from entrepot.engine.service import Service
-from entrepot.engine.single_flight import SingleFlight
-from entrepot.engine.sites import Sites
-from entrepot.engine.token_service import TokenService
 from entrepot.errors import ConfigError, StorageError
 from entrepot.interception.addon import EntrepotAddon, listening_ports, open_connections
 from entrepot.interception.exchange import ExchangeRunner
@@ -44,15 +30,12 @@ from entrepot.interception.tunnel import ClientPolicy, TunnelPolicy, system_reso
 from entrepot.observability.journal import log_exchange
 from entrepot.observability.metrics import Metrics, Readings
 from entrepot.oci.error_body import ErrorCode
-from entrepot.storage.base import ContentStore, Ledger
 from entrepot.storage.disk.store import DiskStore, open_disk_store
 from entrepot.upstream.fleet import Upstreams
 from entrepot.web.health import Health
 from entrepot.web.pages import Figures, Pages
 
 logger = logging.getLogger(__name__)
-
-_TOKEN_LIFETIME_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,70 +45,6 @@ class Foundation:
     authority: Authority
     secret: Secret
     tasks: asyncio.TaskGroup
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What an engine stands on."""
-
-    store: ContentStore
-    ledger: Ledger
-    clock: Clock
-    secret: Secret
-    tasks: asyncio.TaskGroup
-
-
-class Engine:
-    """What answers requests for registries. Owns its upstreams and its fills."""
-
-    def __init__(
-        self,
-        config: Config,
-        ground: Ground,
-        upstreams: Upstreams,
-        fetched: Callable[[str, int], None],
-    ) -> None:
-        self.upstreams = upstreams
-        self.sites = Sites(config.registries, upstreams.get)
-        facts = Facts(ground.ledger, ground.clock, keep_s=config.storage.inactive)
-        origin = Origin(facts, revalidate_timeout_s=config.upstream.revalidate_timeout)
-        access = Access(facts, origin, SingleFlight(ground.tasks), config.auth, ground.clock)
-        self.blobs = Blobs(
-            ground.store,
-            facts,
-            origin,
-            access,
-            starting=SingleFlight(ground.tasks),
-            tasks=ground.tasks,
-            retries=config.upstream.retries,
-            fetched=fetched,
-        )
-        manifests = Manifests(
-            ground.store,
-            facts,
-            origin,
-            access,
-            policies=TagPolicies(config.tags),
-            fetches=SingleFlight(ground.tasks),
-            heads=SingleFlight(ground.tasks),
-            limit=config.upstream.max_manifest,
-            clock=ground.clock,
-            fetched=fetched,
-        )
-        listings = Listings(ground.ledger, origin, access, settings=config.tags, clock=ground.clock)
-        tokens = TokenService(
-            self.sites,
-            Realms(ground.ledger, SingleFlight(ground.tasks)),
-            Sealer(ground.secret, ground.clock, lifetime_s=_TOKEN_LIFETIME_S),
-            hashlib.sha256(b"entrepot identities\0" + ground.secret.reveal().encode()).digest(),
-        )
-        self.service = Service(
-            tokens, manifests, blobs=self.blobs, listings=listings, forward=Forward(facts)
-        )
-
-    async def aclose(self) -> None:
-        await self.blobs.aclose()
-        await self.upstreams.aclose()
 
 
 class Front:
