@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from entrepot.cache.decide import is_trouble
 from entrepot.engine.access import Access
@@ -12,7 +13,7 @@ from entrepot.engine.fill import Fill, FillStatistics
 from entrepot.engine.message import Response
 from entrepot.engine.reply import CacheStatus, content_headers, mark, matches_etag, partial
 from entrepot.engine.single_flight import SingleFlight
-from entrepot.errors import StorageError, UpstreamError
+from entrepot.errors import EntrepotError, StorageError, UpstreamError
 from entrepot.oci.byte_range import ByteRange, RangeRequest
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCTET_STREAM
@@ -25,6 +26,14 @@ _FAR = 16 << 20
 _PARTIAL = 206
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A fill that did not begin, and for whom."""
+
+    asker: tuple[str, str, str]
+    error: EntrepotError
+
+
 class Blobs:
     def __init__(  # noqa: PLR0913 - collaborators, put together in one place
         self,
@@ -33,7 +42,7 @@ class Blobs:
         origin: Origin,
         access: Access,
         *,
-        starting: SingleFlight[Digest, Fill | None],
+        starting: SingleFlight[Digest, Fill | _Failure | None],
         tasks: asyncio.TaskGroup,
         retries: int,
         fetched: Callable[[str, int], None],
@@ -46,11 +55,11 @@ class Blobs:
         self._tasks = tasks
         self._retries = retries
         self._fetched = fetched
-        self._fills: dict[Digest, Fill] = {}
+        self._fills: dict[Digest, Fill] = {}  # that have begun
         self._tasks_of_fills: dict[asyncio.Task[None], Fill] = {}
 
     def fills(self) -> tuple[FillStatistics, ...]:
-        return tuple(fill.statistics() for fill in self._fills.values())
+        return tuple(fill.statistics() for fill in self._tasks_of_fills.values())
 
     async def aclose(self) -> None:
         """End running fills; what they have is kept for another start. What is whole is admitted
@@ -148,53 +157,63 @@ class Blobs:
             if content is None:
                 return await self._bypass(ask, digest)
             return await self._from_store(ask, content)
-        headers = {
-            **content_headers(digest, OCTET_STREAM),
-            **mark(ask.trace, CacheStatus.MISS if is_first else CacheStatus.COLLAPSED),
-        }
+        try:
+            status = CacheStatus.MISS if is_first else CacheStatus.COLLAPSED
+            return await self._from_fill(ask, fill, status)
+        finally:
+            fill.detach()
+
+    async def _from_fill(self, ask: Ask, fill: Fill, status: CacheStatus) -> Response:
+        headers = content_headers(fill.digest, OCTET_STREAM) | mark(ask.trace, status)
         size = fill.size
         span = None
         if size is not None:
             headers["Accept-Ranges"] = "bytes"
-            wanted = self._wanted(ask, digest, size, headers)
+            wanted = self._wanted(ask, fill.digest, size, headers)
             if isinstance(wanted, Response):
                 return wanted
             span = wanted
         if span and span.start > fill.watermark + _FAR:
-            return await self._bypass(ask, digest)
+            return await self._bypass(ask, fill.digest)
         body = FillBody(fill, span, lambda rest: self._passed(ask, rest))
         length = len(span) if span else size
         response = Response(200, headers, body, length, ask.trace)
         return partial(response, span, size) if span and size is not None else response
 
     async def _fill(self, ask: Ask, digest: Digest) -> tuple[Fill | None, bool]:
-        """The running fill or one of our own making; None if it has just ended well.
+        """The running fill or one of our own making, attached to; None if it has just ended.
 
         Who did not start it needs a word of the upstream of its own; and what was refused to who
         started it says nothing about others.
         """
         await self._access.refuse_known_absence(ask)
+        asker = (ask.registry, ask.path, ask.identity.key)
         is_mine = False
 
-        async def begin() -> Fill | None:
+        async def begin() -> Fill | _Failure | None:
             nonlocal is_mine
             is_mine = True
-            return await self._begin(ask, digest)
-
-        while not is_mine:
             try:
-                fill = self._fills.get(digest) or await self._starting.run(digest, begin)
-                if fill is None:
-                    return None, False
-                await fill.wait_begun()
-            except (UpstreamError, StorageError):
-                if is_mine:
-                    raise
-                continue
+                return await self._begin(ask, digest)
+            except (UpstreamError, StorageError) as error:
+                return _Failure(asker, error)
+
+        while True:
+            outcome = self._fills.get(digest) or await self._starting.run(digest, begin)
+            if not isinstance(outcome, _Failure):
+                break
+            # A herd that asks alike fails alike: each in turn would wait as long as the first.
+            if outcome.asker == asker:
+                raise outcome.error
+        if outcome is None or not outcome.attach():
+            return None, False
+        try:
             if not is_mine:
                 await self._access.ensure(ask, digest)
-            return fill, is_mine
-        raise AssertionError  # `begin` sets is_mine and then returns or raises
+        except BaseException:
+            outcome.detach()
+            raise
+        return outcome, is_mine
 
     async def _begin(self, ask: Ask, digest: Digest) -> Fill | None:
         content = await self._stored(digest)
@@ -209,11 +228,12 @@ class Blobs:
             retries=self._retries,
             fetched=lambda size: self._fetched(ask.registry, size),
         )
-        self._fills[digest] = fill
         task = self._tasks.create_task(fill.run(), name=f"fill {digest}")
         self._tasks_of_fills[task] = fill
         task.add_done_callback(lambda task: self._ended(digest, fill, task))
         await fill.wait_begun()
+        if not task.done():
+            self._fills[digest] = fill
         return fill
 
     def _ended(self, digest: Digest, fill: Fill, task: asyncio.Task[None]) -> None:

@@ -47,8 +47,7 @@ class FillBody:
         self._stop = span.stop if span else None
         self._bypass = bypass
         self._passed: PassedBody | None = None
-        self._is_open = True
-        fill.attach()
+        self._is_attached = fill.attach()
 
     async def read(self, size: int) -> bytes:
         if self._passed is not None:
@@ -72,11 +71,11 @@ class FillBody:
         return data
 
     async def aclose(self) -> None:
-        if self._is_open:
-            self._is_open = False
+        if self._is_attached:
+            self._is_attached = False
             self._fill.detach()
-            if self._passed is not None:
-                await self._passed.aclose()
+        if self._passed is not None:
+            await self._passed.aclose()
 
 
 class PassedBody:

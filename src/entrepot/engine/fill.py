@@ -82,10 +82,14 @@ class Fill:
         return self._state is _State.COMPLETE
 
     async def wait_begun(self) -> None:
-        """Until the upstream has answered and the size is known, or raise what it said instead."""
+        """Until the upstream has answered and there is something to give out, or raise what it
+        said instead. What is all last piece has to hold first: then an error can still be said.
+        """
         await self._begun.wait()
         if self._error is not None and self._state is _State.FAILED:
             raise self._error
+        if self.size is not None and self.size <= HOLD_BACK:
+            await self.wait_beyond(max(0, self.size - 1))
 
     async def wait_beyond(self, offset: int) -> bool:
         """Until there is more than `offset`; False when there will not be; raise if it failed."""
@@ -100,8 +104,12 @@ class Fill:
     async def read(self, offset: int, size: int) -> bytes:
         return await self._draft.read(offset, min(size, self.watermark - offset))
 
-    def attach(self) -> None:
+    def attach(self) -> bool:
+        """False where it is too late: it has failed, or ended and closed its file."""
+        if self._state is _State.FAILED or (self._is_over and not self.readers):
+            return False
         self.readers += 1
+        return True
 
     def detach(self) -> None:
         self.readers -= 1
