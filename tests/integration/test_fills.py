@@ -227,3 +227,24 @@ async def gauge_is_zero(setting: Setting, name: str) -> None:
         return (await asyncio.to_thread(setting.proxy.metrics)).value(name)
 
     await eventually(value, lambda found: found == 0)
+
+
+async def test_a_herd_that_asks_a_dead_upstream_waits_as_long_as_one(
+    setting: Setting, layer: Layer
+) -> None:
+    setting.config["upstream"] = {"header_timeout": "1s"}
+    setting.registry.fault(Hold(-1), path=BLOBS)
+    client = setting.start()
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*(layer.get(client) for _ in range(20)))
+    assert {answer.status for answer in answers} == {504}
+    assert layer.ranges == [""]
+
+
+async def test_a_herd_that_asks_for_what_is_not_there_asks_once(setting: Setting) -> None:
+    setting.registry.add_image("app", "1.0")
+    client = setting.start()
+    path = f"/v2/app/blobs/{make_blob().digest}"
+    answers = await asyncio.gather(*(client.request("GET", setting.url + path) for _ in range(20)))
+    assert {answer.status for answer in answers} == {404}
+    assert setting.registry.log.count(path) == 1
