@@ -88,6 +88,7 @@ async def _is_gone(pid: int) -> bool:
         b"credentials not found in native keychain",
         b'{"Username":"u"}',
         b'{"Username":"u","Secret":1}',
+        b'{"Username":"u","Secret":""}',
         b'{"Username":"u","Secret":"a\\u0000b"}',
         b'{"Username":"u","Secret":"s","ExpiresAt":"soon"}',
         b'{"Username":"u","Secret":"s","ExpiresIn":"x"}',

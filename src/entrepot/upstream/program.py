@@ -113,7 +113,8 @@ def parse_output(content: bytes) -> Output:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or "\0" in value:
+    # An empty one is what a shell prints around a command that failed.
+    if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("not text")
     return value
 
