@@ -22,10 +22,16 @@ class SingleFlight[Key: Hashable, Result]:
     ) -> asyncio.Task[Result | Exception]:
         """Have it done, without waiting for it."""
         task = self._running.get(key)
-        if task is None:
+        # What has ended stays here until the loop comes round. An outcome is for who asked before
+        # it: who asks again because of it would be given it again, and the loop stand still.
+        if task is None or task.done():
             task = self._running[key] = self._tasks.create_task(_captured(work()))
-            task.add_done_callback(lambda _: self._running.pop(key, None))
+            task.add_done_callback(lambda done: self._free(key, done))
         return task
+
+    def _free(self, key: Key, done: asyncio.Task[Result | Exception]) -> None:
+        if self._running.get(key) is done:
+            del self._running[key]
 
     def __len__(self) -> int:
         return len(self._running)
