@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +15,13 @@ from entrepot.observability.journal import set_up_logging
 
 logger = logging.getLogger(__name__)
 
+_FILES = 65_536
+
 
 async def serve(config: Config, load: Callable[[], Config]) -> None:
     """Until SIGTERM or SIGINT. `load` reads the configuration again, on SIGHUP."""
     set_up_logging(config.log)
+    _raise_file_limit()
     host, port = split_address(config.listen)
     async with open_proxy(config) as proxy:
         master = ProxyMaster(proxy.addon, host, port, idle_timeout_s=config.clients.idle_timeout)
@@ -64,6 +68,14 @@ async def _stop_when(stop: asyncio.Event, proxy: Proxy, master: ProxyMaster) -> 
     except TimeoutError:
         logger.warning("%d transfers are broken off", proxy.exchanges)
     master.shutdown()
+
+
+def _raise_file_limit() -> None:
+    """Each client is a socket, each reader of a blob a file: the usual 1024 are soon gone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def split_address(listen: str) -> tuple[str, int]:

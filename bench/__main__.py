@@ -24,8 +24,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from tests.support.client import ProxyClient
 from tests.support.content import Generated
 from tests.support.pki import TestAuthority
