@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from entrepot.app import Proxy, open_proxy
+from entrepot.config.convert import parse_address
 from entrepot.config.model import Config
 from entrepot.errors import ConfigError
 from entrepot.interception.master import ProxyMaster
@@ -22,7 +23,7 @@ async def serve(config: Config, load: Callable[[], Config]) -> None:
     """Until SIGTERM or SIGINT. `load` reads the configuration again, on SIGHUP."""
     set_up_logging(config.log)
     _raise_file_limit()
-    host, port = split_address(config.listen)
+    host, port = parse_address(config.listen)
     async with open_proxy(config) as proxy:
         master = ProxyMaster(proxy.addon, host, port, idle_timeout_s=config.clients.idle_timeout)
         await master.listen()
@@ -76,8 +77,3 @@ def _raise_file_limit() -> None:
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def split_address(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    return host.strip("[]").replace("*", ""), int(port)
