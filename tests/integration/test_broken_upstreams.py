@@ -39,11 +39,11 @@ async def test_what_breaks_off_at_60_percent_is_resumed(setting: Setting, layer:
 async def test_what_is_reset_again_and_again_is_resumed_each_time(
     setting: Setting, layer: Layer
 ) -> None:
-    setting.registry.fault(Truncate(300_000, resets=True), path=BLOBS)
+    setting.registry.fault(Truncate(700_000, resets=True), path=BLOBS)
     client = setting.start()
     assert (await layer.get(client)).body == layer.content.body
-    # Of what was on its way when the connection was reset, some is lost.
-    assert setting.registry.blob_bytes < SIZE * 1.3
+    # Of what was on its way when the connection was reset some is lost, so more than two may do.
+    assert len(layer.ranges) >= 3
 
 
 async def test_an_upstream_that_knows_no_ranges_sends_all_of_it_again(
@@ -207,6 +207,7 @@ async def test_an_empty_blob_is_a_blob(setting: Setting) -> None:
 async def test_a_refusal_in_the_middle_breaks_the_transfer_at_once(
     setting: Setting, layer: Layer
 ) -> None:
+    setting.config["tags"] = {"ttl": "1s"}  # no is believed no longer either
     setting.registry.fault(Truncate(fraction=0.6), path=BLOBS, times=1)
     undo = setting.registry.fault(AnswerWith(404), path=BLOBS, skip=1)
     client = setting.start()
@@ -218,6 +219,5 @@ async def test_a_refusal_in_the_middle_breaks_the_transfer_at_once(
     async def again() -> Answer:
         return await layer.get(client)
 
-    # 404 is believed for a moment.
     answer = await eventually(again, lambda answer: answer.status == 200)
     assert answer.body == layer.content.body

@@ -21,7 +21,11 @@ class Policy:
 
     @property
     def negative_ttl_s(self) -> float:
-        return min(NEGATIVE_TTL_S, self.ttl_s)
+        return negative_ttl_s(self.ttl_s)
+
+
+def negative_ttl_s(ttl_s: float) -> float:
+    return min(NEGATIVE_TTL_S, ttl_s)
 
 
 class TagPolicies:

@@ -8,7 +8,6 @@ with the identity's own rights. Fails closed: no answer and no earlier word mean
 
 from entrepot.cache.decide import is_trouble
 from entrepot.cache.entitlement import Standing, standing
-from entrepot.cache.rules import NEGATIVE_TTL_S
 from entrepot.clock import Clock
 from entrepot.config.model import Auth
 from entrepot.engine.ask import Ask, Origin
@@ -19,19 +18,22 @@ from entrepot.oci.digest import Digest
 
 
 class Access:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, put together in one place
         self,
         facts: Facts,
         origin: Origin,
         probes: SingleFlight[tuple[str, str, str], None],
         settings: Auth,
+        *,
         clock: Clock,
+        negative_ttl_s: float,
     ) -> None:
         self._facts = facts
         self._origin = origin
         self._probes = probes
         self._settings = settings
         self._clock = clock
+        self._negative_ttl_s = negative_ttl_s
 
     async def standing(self, ask: Ask) -> Standing:
         verdict = await self._facts.verdict(ask.registry, ask.repository, ask.identity)
@@ -53,8 +55,9 @@ class Access:
             if not (may_bridge and is_trouble(error.status)):
                 raise
 
-    async def refuse_known_absence(self, ask: Ask, ttl_s: float = NEGATIVE_TTL_S) -> None:
+    async def refuse_known_absence(self, ask: Ask, ttl_s: float | None = None) -> None:
         """Raise what the upstream said a moment ago, if that was a no."""
+        ttl_s = self._negative_ttl_s if ttl_s is None else ttl_s
         absence = await self._facts.absence(ask.registry, ask.path, ask.identity)
         if absence is not None and 0 <= self._clock.now() - absence.checked_at < ttl_s:
             ask.trace.cache = "negative"

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from entrepot.cache.rules import TagPolicies
+from entrepot.cache.rules import TagPolicies, negative_ttl_s
 from entrepot.clock import Clock
 from entrepot.config.model import Config, Secret
 from entrepot.engine.access import Access
@@ -52,7 +52,14 @@ class Engine:
         self.sites = Sites(config.registries, upstreams.get)
         facts = Facts(ground.ledger, ground.clock, keep_s=config.storage.inactive)
         origin = Origin(facts, revalidate_timeout_s=config.upstream.revalidate_timeout)
-        access = Access(facts, origin, SingleFlight(ground.tasks), config.auth, ground.clock)
+        access = Access(
+            facts,
+            origin,
+            SingleFlight(ground.tasks),
+            config.auth,
+            clock=ground.clock,
+            negative_ttl_s=negative_ttl_s(config.tags.ttl),
+        )
         self.blobs = Blobs(
             ground.store,
             facts,
