@@ -93,7 +93,7 @@ class Metrics:
                     requests += sample.value
                     if sample.labels["cache"] in {"hit", "revalidated", "stale", "collapsed"}:
                         hits += sample.value
-                elif sample.name == "entrepot_sent_bytes_total":
+                elif sample.name == "entrepot_sent_bytes_total" and sample.labels["registry"]:
                     sent += sample.value
                 elif sample.name == "entrepot_fetched_bytes_total":
                     fetched += sample.value
