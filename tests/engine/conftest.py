@@ -30,6 +30,6 @@ async def rig(registry: ScriptedRegistry, clock: ManualClock) -> AsyncIterator[R
 
 @pytest.fixture(params=["lazy", "eager"])
 async def task_factory(request: pytest.FixtureRequest) -> None:
-    """As mitmproxy has it, tasks are eager: they run to their first wait before `create_task` returns."""
+    """As in mitmproxy, tasks may be eager: run to their first wait by `create_task`."""
     if request.param == "eager":
         asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)

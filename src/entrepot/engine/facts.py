@@ -29,13 +29,18 @@ _MEMORY_ENTRIES = 20_000
 
 
 class Facts:
-    """Reads fail open to "not known" where the ledger is broken; the upstream then decides."""
+    """What the ledger cannot tell is not known: the upstream then decides. What it cannot forget
+    is not believed: that fails closed, for as long as this process lives.
+    """
 
     def __init__(self, ledger: Ledger, clock: Clock, *, keep_s: float) -> None:
         self._ledger = ledger
         self._clock = clock
         self._keep_s = keep_s
         self._memory: OrderedDict[str, tuple[float, Fact | None]] = OrderedDict()
+        self._erasures = 0
+        self._undeleted: set[str] = set()  # keys, and stems of keys up to their #
+        self._believed_since = float("-inf")
 
     async def tag(
         self, registry: str, repository: Repository, tag: Tag, accept: str
@@ -50,15 +55,7 @@ class Facts:
 
     async def unbind(self, registry: str, repository: Repository, tag: Tag) -> None:
         """Forget what the tag pointed to, whatever was accepted."""
-        prefix = tag_prefix(registry, repository, tag)
-        for key in [key for key in self._memory if key.startswith(prefix)]:
-            del self._memory[key]
-        try:
-            keys = [key async for key, _ in self._ledger.scan(prefix)]
-            for key in keys:
-                await self._ledger.delete(key)
-        except StorageError:
-            return
+        await self._forget(tag_prefix(registry, repository, tag))
 
     async def absence(self, registry: str, path: str, identity: Identity) -> Absence | None:
         fact = await self._get(absence_key(registry, path, identity.key))
@@ -67,6 +64,10 @@ class Facts:
     async def mark_absent(self, registry: str, path: str, identity: Identity, status: int) -> None:
         absence = Absence(status, self._clock.now())
         await self._put(absence_key(registry, path, identity.key), absence, NEGATIVE_TTL_S)
+
+    async def unmark_absent(self, registry: str, path: str) -> None:
+        """It has been written, whoever was told that it was not there."""
+        await self._forget(absence_key(registry, path, ""))
 
     async def verdict(
         self, registry: str, repository: Repository | None, identity: Identity
@@ -81,7 +82,7 @@ class Facts:
     async def revoke(
         self, registry: str, repository: Repository | None, identity: Identity
     ) -> None:
-        await self._delete(verdict_key(registry, repository, identity.key))
+        await self._forget(verdict_key(registry, repository, identity.key))
 
     async def is_member(self, registry: str, repository: Repository, digest: Digest) -> bool:
         return await self._get(member_key(registry, repository, digest)) is not None
@@ -97,33 +98,64 @@ class Facts:
                 await self._put(key, Verdict(now), self._keep_s)
 
     async def drop_member(self, registry: str, repository: Repository, digest: Digest) -> None:
-        await self._delete(member_key(registry, repository, digest))
+        await self._forget(member_key(registry, repository, digest))
 
     async def _get(self, key: str) -> Fact | None:
         remembered = self._memory.get(key)
         now = self._clock.now()
         if remembered is not None and 0 <= now - remembered[0] < _MEMORY_TTL_S:
             return remembered[1]
+        if await self._is_undeleted(key):
+            return None
+        erasures = self._erasures
         try:
             fact = decode(await self._ledger.get(key))
         except StorageError:
             return None
-        self._remember(key, fact, now)
+        if fact is not None and fact.checked_at <= self._believed_since:
+            return None
+        # What was learned or forgotten while the ledger was asked is newer than its answer.
+        if self._memory.get(key) is remembered and self._erasures == erasures:
+            self._remember(key, fact, now)
         return fact
 
     async def _put(self, key: str, fact: Fact, ttl_s: float) -> None:
         self._remember(key, fact, self._clock.now())
         try:
             await self._ledger.put(key, encode(fact), ttl_s)
+            self._undeleted.discard(key)
         except StorageError:
             return  # known for this moment only: costs a question later, never an answer now
 
-    async def _delete(self, key: str) -> None:
-        self._memory.pop(key, None)
+    async def _forget(self, stem: str) -> None:
+        """A key, or all keys that go on after `stem` and its #."""
+        self._erasures += 1
+        self._memory.pop(stem, None)
+        if stem.endswith("#"):
+            for key in [key for key in self._memory if key.startswith(stem)]:
+                del self._memory[key]
+        await self._erase(stem)
+
+    async def _erase(self, stem: str) -> bool:
         try:
-            await self._ledger.delete(key)
+            if stem.endswith("#"):
+                for key in [key async for key, _ in self._ledger.scan(stem)]:
+                    await self._ledger.delete(key)
+            else:
+                await self._ledger.delete(stem)
         except StorageError:
-            return
+            self._undeleted.add(stem)
+            if len(self._undeleted) > _MEMORY_ENTRIES:
+                self._undeleted.clear()
+                self._believed_since = self._clock.now()
+            return False
+        self._undeleted.discard(stem)
+        return True
+
+    async def _is_undeleted(self, key: str) -> bool:
+        """Whether the ledger holds on to what it was to forget, and still does."""
+        stems = {key, key[: key.find("#") + 1]} & self._undeleted
+        return not all([await self._erase(stem) for stem in stems])
 
     def _remember(self, key: str, fact: Fact | None, now: float) -> None:
         self._memory[key] = (now, fact)
