@@ -195,6 +195,18 @@ async def test_a_truncated_body_is_an_error(bench: Bench, head: str) -> None:
     assert upstream.statistics().errors == 1
 
 
+async def test_what_arrived_before_a_break_is_not_lost(bench: Bench) -> None:
+    port = await bench.listen(
+        saying("HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n" + "x" * 300_000)
+    )
+    response = await bench.upstream(f"http://127.0.0.1:{port}").send(get())
+    while response._answer.content.exception() is None:  # noqa: ASYNC110 - aiohttp has no event
+        await asyncio.sleep(0)
+    chunks = response.chunks()
+    assert len(await anext(chunks)) == 300_000
+    assert "before it was whole" in str(await failure(anext(chunks)))
+
+
 async def test_a_body_that_stalls_is_an_error(bench: Bench) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -141,6 +141,8 @@ class UpstreamResponse:
                 self._failure = "broke the connection off"
             if rest := self._left_over():
                 return rest
+        if rescued := self._rescue():
+            return rescued
         # Outside of the handlers: the causes' texts hold URLs, whose queries may be secrets.
         self._broke()
         await self.aclose()
@@ -151,6 +153,14 @@ class UpstreamResponse:
         up to half a MiB. An upstream that breaks off again and again would get us nowhere.
         """
         return self._answer.content._read_nowait(-1)  # noqa: SLF001 - the public ones raise
+
+    def _rescue(self) -> bytes:
+        """What had arrived before the break. aiohttp reports the break first, and has no public way
+        to the rest; without it, an upstream that resets early and often would never get on.
+        """
+        if self._answer.content.exception() is None:
+            return b""
+        return self._answer.content._read_nowait(PIECE)  # noqa: SLF001 - see above
 
     async def read(self, limit: int) -> bytes:
         """The whole body, or UpstreamError where it is larger."""
