@@ -79,8 +79,8 @@ class Proxy:
     def __init__(self, config: Config, base: Foundation) -> None:
         self._base = base
         self._fronts: list[Front] = []
-        self._exchanges = 0
-        self._idle = asyncio.Event()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._runner = ExchangeRunner(self._respond, self._observe)
         self.is_draining = False
         self.metrics = Metrics(self._readings)
         self._pages = Pages(
@@ -100,7 +100,7 @@ class Proxy:
         self.addon = EntrepotAddon(
             lambda: self.front,
             ClientTls(base.authority.leaf),
-            ExchangeRunner(self._respond, self._observe),
+            self._runner,
             is_draining=lambda: self.is_draining,
         )
 
@@ -110,24 +110,34 @@ class Proxy:
 
     @property
     def exchanges(self) -> int:
-        return self._exchanges
+        return self._runner.running
 
     async def wait_idle(self) -> None:
         """Until nothing is being answered."""
-        while self._exchanges:
-            self._idle.clear()
-            await self._idle.wait()
+        while self._runner.running:
+            await self._runner.wait_for_running()
 
     def reload(self, config: Config) -> None:
-        """New requests see it; running ones end under the old, which is kept until the stop."""
+        """New requests see it; running ones end under the old."""
+        old = self.front
         self._fronts.append(Front(config, self._base, self.metrics.fetched))
+        task = self._base.tasks.create_task(self._retire(old), name="retire a configuration")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, front: Front) -> None:
+        await self._runner.wait_for_running()
+        await front.engine.blobs.wait_for_fills()
+        self._fronts.remove(front)
+        await front.engine.aclose()
 
     async def aclose(self) -> None:
+        for task in self._retiring:
+            task.cancel()
         for front in self._fronts:
             await front.engine.aclose()
 
     async def _respond(self, request: Request, *, is_own_page: bool) -> Response:
-        self._exchanges += 1
         if is_own_page:
             return await self._pages.respond(request)
         site = self.front.engine.sites.by_authority(request.host, request.scheme)
@@ -136,9 +146,6 @@ class Proxy:
         return await self.front.engine.service.respond(request, site)
 
     def _observe(self, exchange: Exchange) -> None:
-        self._exchanges -= 1
-        if not self._exchanges:
-            self._idle.set()
         self.metrics.observe(exchange)
         log_exchange(exchange)
 
@@ -151,7 +158,7 @@ class Proxy:
             fills=engine.blobs.fills(),
             upstreams=engine.upstreams.statistics(),
             connections=open_connections(),
-            exchanges=self._exchanges,
+            exchanges=self._runner.running,
             ca_days_left=base.authority.days_left(base.clock.now()),
         )
 

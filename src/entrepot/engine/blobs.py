@@ -61,6 +61,11 @@ class Blobs:
     def fills(self) -> tuple[FillStatistics, ...]:
         return tuple(fill.statistics() for fill in self._tasks_of_fills.values())
 
+    async def wait_for_fills(self) -> None:
+        """Until all that run now have ended."""
+        if self._tasks_of_fills:
+            await asyncio.wait(self._tasks_of_fills.copy())
+
     async def aclose(self) -> None:
         """End running fills; what they have is kept for another start. What is whole is admitted
         first: the readers who have just got it were told that it is stored.

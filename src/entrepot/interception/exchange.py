@@ -44,9 +44,28 @@ class ExchangeRunner:
         self._respond = respond
         self._observe = observe
         self._sending: set[_Sending] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    @property
+    def running(self) -> int:
+        return len(self._tasks)
+
+    async def wait_for_running(self) -> None:
+        """Until all that runs now has ended."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.copy())
 
     async def run(self, exchange: ClientExchange, port: ClientPort) -> None:
-        exchange.task = asyncio.current_task()
+        """In a task of its own, which `exchange.cancel` ends."""
+        task = exchange.task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._run(exchange, port)
+        finally:
+            self._tasks.discard(task)
+
+    async def _run(self, exchange: ClientExchange, port: ClientPort) -> None:
         exchange.body.pace = port.pace
         started = time.monotonic()
         request = Request(method=exchange.head.method, path="/", client=port.client)
