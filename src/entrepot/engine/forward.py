@@ -13,7 +13,6 @@ from entrepot.oci.error_body import ErrorCode
 from entrepot.oci.route import BlobRoute, ManifestRoute, Other
 from entrepot.upstream.message import UpstreamRequest
 
-READS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Connection-level or ours to say; everything else passes as it came.
 _HOP_BY_HOP = frozenset(
     {
@@ -30,7 +29,7 @@ class Forward:
 
     async def respond(self, ask: Ask) -> Response:
         request = ask.request
-        is_write = request.method not in READS
+        is_write = request.is_write
         is_api = not isinstance(ask.route, Other)
         if is_write and is_api and ask.site.settings.push != "allow":
             message = f"pushing to {ask.registry} through this proxy is not allowed (push: deny)"

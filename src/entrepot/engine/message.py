@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
 
 class Headers(Mapping[str, str]):
     """Request headers; names in any case, repeated ones joined (RFC 9110 section 5.2)."""
@@ -48,6 +50,10 @@ class Request:
     @property
     def target(self) -> str:
         return f"{self.path}?{self.query}" if self.query else self.path
+
+    @property
+    def is_write(self) -> bool:
+        return self.method not in _READS
 
 
 class Body(Protocol):

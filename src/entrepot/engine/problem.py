@@ -13,7 +13,6 @@ from entrepot.errors import (
     StorageError,
     UpstreamError,
 )
-from entrepot.oci.digest import Digest
 from entrepot.oci.error_body import ErrorCode, error_body
 from entrepot.oci.route import BlobRoute, ManifestRoute, Route
 
@@ -69,7 +68,3 @@ def from_error(error: Exception, route: Route | None, trace: Trace) -> Response:
         case _:
             trace.error = f"internal error: {type(error).__name__}"
             return problem(500, ErrorCode.UNKNOWN, "internal error; see the proxy's log", trace)
-
-
-def unknown_digest(digest: Digest) -> str:
-    return f"{digest} is not known to this repository"

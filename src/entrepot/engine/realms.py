@@ -1,16 +1,18 @@
 """What each registry asks for: remembered, so that a restart with the upstream down still knows."""
 
 import json
+from collections import OrderedDict
 from dataclasses import asdict, dataclass
 
+from entrepot.config.model import DOCKER_HUB
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.engine.sites import Site
 from entrepot.errors import StorageError, UpstreamError
 from entrepot.storage.base import Ledger
 
-# Well known, and asked for by every client on first contact, also when that is offline.
-_DOCKER_HUB = ("docker.io", "https://auth.docker.io/token", "registry.docker.io")
 _KEEP_S = 365 * 86400
+# Hosts of a pattern are the clients' choice; what is forgotten is in the ledger.
+_IN_MEMORY_MAX = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +22,20 @@ class Realm:
     service: str = ""
 
 
+# Asked for by every client on first contact, also when that is offline.
+_WELL_KNOWN = {DOCKER_HUB: Realm("bearer", "https://auth.docker.io/token", "registry.docker.io")}
+
+
 class Realms:
     def __init__(self, ledger: Ledger, flights: SingleFlight[str, Realm | None]) -> None:
         self._ledger = ledger
         self._flights = flights
-        self._asked: dict[str, Realm] = {}
-        name, url, service = _DOCKER_HUB
-        self._known: dict[str, Realm | None] = {name: Realm("bearer", url, service)}
+        self._known: OrderedDict[str, Realm | None] = OrderedDict()
 
     async def known(self, site: Site) -> Realm | None:
         """What is known without asking anybody."""
         if site.name not in self._known:
-            self._known[site.name] = await self._kept(site)
+            self._remember(site, await self._kept(site))
         return self._known[site.name]
 
     async def of(self, site: Site) -> Realm | None:
@@ -54,17 +58,23 @@ class Realms:
             realm = Realm("bearer", challenge.realm, challenge.service)
         else:
             realm = Realm("basic")
-        if self._asked.get(site.name) != realm:
-            self._asked[site.name] = self._known[site.name] = realm
+        if await self.known(site) != realm:
+            self._remember(site, realm)
             await self._keep(site, realm)
         return realm
+
+    def _remember(self, site: Site, realm: Realm | None) -> None:
+        self._known[site.name] = realm
+        self._known.move_to_end(site.name)
+        if len(self._known) > _IN_MEMORY_MAX:
+            self._known.popitem(last=False)
 
     async def _kept(self, site: Site) -> Realm | None:
         try:
             data = await self._ledger.get(f"realm/{site.name}")
-            return Realm(**json.loads(data)) if data else None
+            return Realm(**json.loads(data)) if data else _WELL_KNOWN.get(site.name)
         except (StorageError, ValueError, TypeError):
-            return None
+            return _WELL_KNOWN.get(site.name)
 
     async def _keep(self, site: Site, realm: Realm) -> None:
         try:

@@ -38,6 +38,8 @@ class Sites:
 
     def find(self, host: str, port: int) -> Site | None:
         """A name without port stands for the default ports of HTTPS and HTTP."""
+        if ":" in host:
+            host = f"[{host}]"
         if site := self._by_host.get(f"{host}:{port}"):
             return site
         if port not in _DEFAULT_PORTS.values():
@@ -51,7 +53,11 @@ class Sites:
         settings = self._pattern_settings(host)
         if settings is None:
             return None
-        site = self._of_patterns[host] = Site(host, settings, self._upstream_of(host))
+        try:
+            upstream = self._upstream_of(host)
+        except KeyError:  # not a name that can be asked
+            return None
+        site = self._of_patterns[host] = Site(host, settings, upstream)
         if len(self._of_patterns) > _PATTERN_SITES_MAX:
             self._of_patterns.popitem(last=False)
         return site
@@ -65,10 +71,10 @@ class Sites:
         return None
 
     def by_authority(self, authority: str, scheme: str = "https") -> Site | None:
-        parts = urlsplit(f"//{authority}")
         try:
+            parts = urlsplit(f"//{authority}")
             port = parts.port or _DEFAULT_PORTS[scheme]
-        except ValueError:
+        except (ValueError, KeyError):
             return None
         return self.find(parts.hostname or "", port)
 

@@ -94,7 +94,8 @@ class TokenService:
         realm = self._shown(request, await self._realms.of(site), site)
         parameters = {"realm": realm.url, "service": realm.service}
         if repository:
-            parameters["scope"] = f"repository:{repository}:pull"
+            actions = "pull,push" if request.is_write else "pull"
+            parameters["scope"] = f"repository:{repository}:{actions}"
         trace.cache = "challenge"
         response = problem(_UNAUTHORIZED, ErrorCode.UNAUTHORIZED, "authentication required", trace)
         response.headers["WWW-Authenticate"] = str(Challenge("bearer", parameters))
@@ -164,8 +165,8 @@ class TokenService:
         return await self._hand_on(request, site, realm, trace)
 
     async def _hand_on(self, request: Request, site: Site, realm: Realm, trace: Trace) -> Response:
-        form = b"".join([part async for part in request.body]) if request.body else b""
-        if len(form) > _BODY_LIMIT:
+        form = await _form(request)
+        if form is None:
             return problem(413, ErrorCode.UNSUPPORTED, "token request is too large", trace)
         headers = {
             name: request.headers[name]
@@ -199,6 +200,17 @@ class TokenService:
         }
         headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
         return Response(200, headers, json.dumps(body).encode(), trace=trace)
+
+
+async def _form(request: Request) -> bytes | None:
+    """None where it is larger than any that a client would send."""
+    form = bytearray()
+    if request.body is not None:
+        async for part in request.body:
+            form += part
+            if len(form) > _BODY_LIMIT:
+                return None
+    return bytes(form)
 
 
 def _pong(trace: Trace) -> Response:
