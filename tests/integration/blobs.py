@@ -1,6 +1,7 @@
 """Blobs for tests of fills: one that is right, and ones that are not what they are called."""
 
 import asyncio
+import itertools
 import random
 
 from tests.integration.conftest import Setting
@@ -8,12 +9,14 @@ from tests.support.client import Answer, ProxyClient
 from tests.support.content import Given
 
 BLOBS = "/v2/*/blobs/*"
+_seeds = itertools.count()
 # How a transfer ends that is not whole: before its length, before its last chunk, or by a reset.
 BROKEN = (asyncio.IncompleteReadError, ConnectionError)
 
 
-def make_blob(size: int = 2_000_000, seed: int = 1) -> Given:
-    return Given(random.Random(seed).randbytes(size))
+def make_blob(size: int = 2_000_000) -> Given:
+    """Another one each time."""
+    return Given(random.Random(next(_seeds)).randbytes(size))
 
 
 def misnamed(body: bytes, digest: str) -> Given:
@@ -42,3 +45,16 @@ class Layer:
         """Of the GETs that reached the upstream, in their order; empty for the whole."""
         entries = self._setting.registry.log.find(self.path, method="GET")
         return [entry.headers.get("range", "") for entry in entries]
+
+    @property
+    def heads(self) -> int:
+        return self._setting.registry.log.count(self.path, method="HEAD")
+
+    @property
+    def upstream_bytes(self) -> int:
+        entries = self._setting.registry.log.find(self.path)
+        return sum(entry.sent_bytes for entry in entries)
+
+
+def new_layer(setting: Setting, size: int) -> Layer:
+    return Layer(setting, make_blob(size))

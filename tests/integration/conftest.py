@@ -69,3 +69,13 @@ def setting(
     setting = Setting(authority, registry, tmp_path)
     yield setting
     setting.close()
+
+
+@pytest.fixture(scope="module")
+def shared(authority: TestAuthority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    """Started, for all tests of a module that each bring content of their own."""
+    with ScriptedRegistry(authority) as registry:
+        setting = Setting(authority, registry, tmp_path_factory.mktemp("shared"))
+        setting.start()
+        yield setting
+        setting.close()
