@@ -1,26 +1,18 @@
 """What is not cached: writes, uploads and paths outside the registry API, passed on streamed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from urllib.parse import parse_qs
 
 from entrepot.engine.ask import Ask
 from entrepot.engine.body import PassedBody
 from entrepot.engine.facts import Facts
-from entrepot.engine.message import Response
+from entrepot.engine.message import Headers, Response
 from entrepot.engine.problem import problem
 from entrepot.engine.reply import CacheStatus, mark
 from entrepot.oci.digest import Digest
 from entrepot.oci.error_body import ErrorCode
-from entrepot.oci.route import BlobRoute, ManifestRoute, Other
-from entrepot.upstream.message import UpstreamRequest
-
-# Connection-level or ours to say; everything else passes as it came.
-_HOP_BY_HOP = frozenset(
-    {
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
-        "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length", "authorization",
-        "accept-encoding", "expect", "cookie",
-    }
-)  # fmt: skip
+from entrepot.oci.route import BlobRoute, ManifestRoute, Other, UploadRoute
+from entrepot.upstream.message import UpstreamRequest, UpstreamResponse
 
 
 class Forward:
@@ -38,7 +30,7 @@ class Forward:
             UpstreamRequest(
                 method=request.method,
                 path=request.target,
-                headers=_passed(request.headers),
+                headers=Headers(_without(request.headers, "cookie")),
                 repository=ask.repository,
                 actions="pull,push" if is_write else "pull",
                 authorization=ask.identity.authorization,
@@ -49,27 +41,40 @@ class Forward:
             )
         )
         if is_write and answer.status < 400:  # noqa: PLR2004
-            await self._forget(ask)
-        headers = _passed(answer.headers) | mark(ask.trace, CacheStatus.PASS)
+            await self._forget(ask, answer)
+        headers = dict(_without(answer.headers, "content-length"))
+        headers |= mark(ask.trace, CacheStatus.PASS)
         length = answer.headers.get("Content-Length", "")
         body = PassedBody(answer, lambda _: None)
         size = int(length) if length.isdecimal() else None
         return Response(answer.status, headers, body, size, ask.trace)
 
-    async def _forget(self, ask: Ask) -> None:
+    async def _forget(self, ask: Ask, answer: UpstreamResponse) -> None:
         """A write that succeeded changes what names mean, at once."""
-        if isinstance(ask.route, ManifestRoute):
-            if isinstance(ask.route.reference, Digest):
-                await self._drop(ask, ask.route.reference)
-            else:
-                await self._facts.unbind(ask.registry, ask.route.repository, ask.route.reference)
-        elif isinstance(ask.route, BlobRoute):
-            await self._drop(ask, ask.route.digest)
+        match ask.route:
+            case ManifestRoute(repository=repository, reference=reference):
+                if not isinstance(reference, Digest):
+                    await self._facts.unbind(ask.registry, repository, reference)
+                elif ask.request.method == "DELETE":
+                    await self._facts.drop_member(ask.registry, repository, reference)
+            case BlobRoute(repository=repository, digest=digest):
+                await self._facts.drop_member(ask.registry, repository, digest)
+        for path in _written(ask, answer):
+            await self._facts.unmark_absent(ask.registry, path)
 
-    async def _drop(self, ask: Ask, digest: Digest) -> None:
-        if ask.request.method == "DELETE" and ask.repository is not None:
-            await self._facts.drop_member(ask.registry, ask.repository, digest)
+
+def _written(ask: Ask, answer: UpstreamResponse) -> Iterator[str]:
+    """The paths at which there may be something now: who pushes has asked for them before."""
+    yield ask.path
+    if isinstance(ask.route, ManifestRoute) and "Docker-Content-Digest" in answer.headers:
+        digest = answer.headers["Docker-Content-Digest"]
+        yield f"/v2/{ask.repository}/manifests/{digest}"
+    if isinstance(ask.route, UploadRoute):
+        query = parse_qs(ask.request.query)
+        for digest in (*query.get("digest", ()), *query.get("mount", ())):
+            yield f"/v2/{ask.repository}/blobs/{digest}"
 
 
-def _passed(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP}
+def _without(headers: Mapping[str, str], unwanted: str) -> Iterator[tuple[str, str]]:
+    """All that is end to end: `upstream` has its own eye on what is not."""
+    return ((name, value) for name, value in headers.items() if name.lower() != unwanted)
