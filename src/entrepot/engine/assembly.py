@@ -13,6 +13,7 @@ from entrepot.engine.ask import Origin
 from entrepot.engine.blobs import Blobs
 from entrepot.engine.facts import Facts
 from entrepot.engine.forward import Forward
+from entrepot.engine.held import HeldManifests
 from entrepot.engine.listings import Listings
 from entrepot.engine.manifests import Manifests
 from entrepot.engine.realms import Realms
@@ -71,7 +72,7 @@ class Engine:
             fetched=fetched,
         )
         manifests = Manifests(
-            ground.store,
+            HeldManifests(ground.store, ground.clock, limit=config.upstream.max_manifest),
             facts,
             origin,
             access,

@@ -1,7 +1,6 @@
 """Manifests: by tag under the cache rules, by digest once and for all."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from entrepot.cache.decide import Fetch, Pass, Revalidate, Serve, Situation, decide, is_trouble
 from entrepot.cache.entitlement import Standing
@@ -12,6 +11,7 @@ from entrepot.engine.access import Access
 from entrepot.engine.ask import Ask, Origin
 from entrepot.engine.body import PassedBody
 from entrepot.engine.facts import Facts
+from entrepot.engine.held import Held, HeldManifests
 from entrepot.engine.message import Response
 from entrepot.engine.reply import CacheStatus, content_headers, mark, matches_etag
 from entrepot.engine.single_flight import SingleFlight
@@ -21,17 +21,7 @@ from entrepot.oci.manifest import Manifest
 from entrepot.oci.media_type import OCTET_STREAM, essence
 from entrepot.oci.reference import Repository, Tag
 from entrepot.oci.route import ManifestRoute
-from entrepot.storage.base import ContentStore
 from entrepot.upstream.message import UpstreamResponse
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A manifest in memory, on its way to one or several clients."""
-
-    digest: Digest
-    media_type: str
-    body: bytes
 
 
 class _TooLargeError(Exception):
@@ -41,19 +31,19 @@ class _TooLargeError(Exception):
 class Manifests:
     def __init__(  # noqa: PLR0913 - collaborators, put together in one place
         self,
-        store: ContentStore,
+        held: HeldManifests,
         facts: Facts,
         origin: Origin,
         access: Access,
         *,
         policies: TagPolicies,
-        fetches: SingleFlight[tuple[str, ...], _Held | None],
+        fetches: SingleFlight[tuple[str, ...], Held | None],
         heads: SingleFlight[tuple[str, ...], Binding | None],
         limit: int,
         clock: Clock,
         fetched: Callable[[str, int], None],
     ) -> None:
-        self._store = store
+        self._held = held
         self._facts = facts
         self._origin = origin
         self._access = access
@@ -80,7 +70,7 @@ class Manifests:
             await self._access.refuse_known_absence(ask, policy.negative_ttl_s)
         entry = await self._facts.tag(ask.registry, repository, tag, ask.accept)
         binding = entry if isinstance(entry, Binding) else None
-        held = await self._held(binding) if binding and not ask.is_head else None
+        held = await self._held.get(binding.digest) if binding and not ask.is_head else None
         situation = Situation(
             entry=binding,
             is_servable=ask.is_head or held is not None,
@@ -113,7 +103,7 @@ class Manifests:
         return Revalidate(may_serve_stale=known is Standing.AGED)
 
     async def _revalidate(
-        self, ask: Ask, tag: Tag, stale: Binding | None, held: _Held | None
+        self, ask: Ask, tag: Tag, stale: Binding | None, held: Held | None
     ) -> Response:
         try:
             current = await self._head_tag(ask, tag, is_patient=stale is None)
@@ -128,7 +118,7 @@ class Manifests:
         if ask.is_head:
             return self._reply(ask, current, None, CacheStatus.REVALIDATED)
         if held is None or held.digest != current.digest:
-            held = await self._held(current)
+            held = await self._held.get(current.digest)
         if held is not None:
             return self._reply(ask, current, held, CacheStatus.REVALIDATED)
         return await self._fetch_tag(ask, tag)
@@ -180,7 +170,7 @@ class Manifests:
             if current is not None:
                 return self._reply(ask, current, None, CacheStatus.MISS)
 
-        async def fetch() -> _Held | None:
+        async def fetch() -> Held | None:
             held = await self._fetch(ask, None)
             now = self._clock.now()
             binding = Binding(held.digest, held.media_type, len(held.body), now)
@@ -198,7 +188,7 @@ class Manifests:
     # By digest.
 
     async def _by_digest(self, ask: Ask, digest: Digest) -> Response:
-        held = await self._held_by(digest)
+        held = await self._held.get(digest)
         if held is not None:
             await self._access.ensure(ask, digest)
             binding = Binding(digest, held.media_type, len(held.body), self._clock.now())
@@ -214,7 +204,7 @@ class Manifests:
 
     # Bytes.
 
-    async def _fetch(self, ask: Ask, expected: Digest | None) -> _Held:
+    async def _fetch(self, ask: Ask, expected: Digest | None) -> Held:
         async with await self._origin.open(ask, "GET", _accept(ask)) as response:
             length = response.headers.get("Content-Length", "")
             if length.isdecimal() and int(length) > self._limit:
@@ -225,46 +215,28 @@ class Manifests:
         if not digest.matches(body):
             raise DigestMismatch(f"{ask.registry} sent a manifest that is not {digest}")
         media_type = essence(response.headers.get("Content-Type", "")) or OCTET_STREAM
-        held = _Held(digest, media_type, body)
+        held = Held(digest, media_type, body)
         await self._keep(ask, held)
         return held
 
-    async def _keep(self, ask: Ask, held: _Held) -> None:
+    async def _keep(self, ask: Ask, held: Held) -> None:
         assert ask.repository is not None
         members = (held.digest, *_named(held))
         await self._facts.add_members(ask.registry, ask.repository, members)
         try:
-            await self._store.put(held.digest, held.body, held.media_type)
+            await self._held.put(held)
         except StorageError as error:
             ask.trace.error = str(error)  # served all the same, only not kept
 
-    async def _held(self, binding: Binding) -> _Held | None:
-        return await self._held_by(binding.digest)
-
-    async def _held_by(self, digest: Digest) -> _Held | None:
-        try:
-            content = await self._store.open(digest)
-        except StorageError:
-            return None  # the upstream has it, too
-        if content is None:
-            return None
-        try:
-            if content.entry.size > self._limit:
-                return None  # no manifest: a layer, asked for as one
-            body = await content.read(0, content.entry.size)
-            return _Held(digest, content.entry.media_type, body)
-        finally:
-            content.close()
-
     # Answers.
 
-    def _deliver(self, ask: Ask, held: _Held | None) -> Response:
+    def _deliver(self, ask: Ask, held: Held | None) -> Response:
         assert held is not None
         binding = Binding(held.digest, held.media_type, len(held.body), self._clock.now())
         return self._reply(ask, binding, held, CacheStatus.MISS)
 
     def _reply(
-        self, ask: Ask, binding: Binding, held: _Held | None, status: CacheStatus
+        self, ask: Ask, binding: Binding, held: Held | None, status: CacheStatus
     ) -> Response:
         age_s = self._clock.now() - binding.checked_at
         headers = {
@@ -303,7 +275,7 @@ def _claimed(response: UpstreamResponse) -> Digest | None:
         return None
 
 
-def _named(held: _Held) -> tuple[Digest, ...]:
+def _named(held: Held) -> tuple[Digest, ...]:
     """What the manifest names is held by the repository that holds the manifest."""
     try:
         manifest = Manifest.parse(held.body, held.media_type)
