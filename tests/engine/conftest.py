@@ -33,3 +33,9 @@ async def task_factory(request: pytest.FixtureRequest) -> None:
     """As in mitmproxy, tasks may be eager: run to their first wait by `create_task`."""
     if request.param == "eager":
         asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[asyncio.TaskGroup]:
+    async with asyncio.TaskGroup() as tasks:
+        yield tasks

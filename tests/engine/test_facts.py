@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -232,12 +231,6 @@ class SlowLedger(MemoryLedger):
         self.has_read.set()
         await self.may_answer.wait()
         return value
-
-
-@pytest.fixture
-async def tasks() -> AsyncIterator[asyncio.TaskGroup]:
-    async with asyncio.TaskGroup() as tasks:
-        yield tasks
 
 
 async def test_what_was_read_before_a_revocation_is_not_remembered_after_it(

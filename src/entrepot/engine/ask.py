@@ -9,13 +9,15 @@ from entrepot.engine.identity import Identity
 from entrepot.engine.message import Request, Trace
 from entrepot.engine.sites import Site
 from entrepot.errors import UpstreamError
+from entrepot.oci.digest import Digest
 from entrepot.oci.reference import Repository
-from entrepot.oci.route import Route
+from entrepot.oci.route import BlobRoute, ManifestRoute, Route
 from entrepot.upstream.message import UpstreamRequest, UpstreamResponse
 
 _SUCCESS = range(200, 300)
 _REFUSALS = frozenset({401, 403})
 _ABSENCES = frozenset({401, 403, 404})
+_NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,30 @@ class Origin:
         )
 
     async def _learn_refusal(self, ask: Ask, status: int) -> None:
+        if status == _NOT_FOUND:
+            await self._drop_member(ask)
         if status in _REFUSALS:
             await self._facts.revoke(ask.registry, ask.repository, ask.identity)
         if status in _ABSENCES:
             await self._facts.mark_absent(ask.registry, ask.path, ask.identity, status)
+
+    async def _drop_member(self, ask: Ask) -> None:
+        """What the repository no longer holds is served from it no more, also when the upstream
+        has fallen silent. Only by the word to somebody who may read there: strangers hear 404 of
+        what is there, too.
+        """
+        digest = _digest_of(ask.route)
+        if digest is None or ask.repository is None:
+            return
+        if await self._facts.verdict(ask.registry, ask.repository, ask.identity) is not None:
+            await self._facts.drop_member(ask.registry, ask.repository, digest)
+
+
+def _digest_of(route: Route) -> Digest | None:
+    match route:
+        case BlobRoute(digest=digest) | ManifestRoute(reference=Digest() as digest):
+            return digest
+    return None
 
 
 def _seconds(header: str) -> float | None:
