@@ -13,7 +13,7 @@ from entrepot.cache.decide import (
     is_trouble,
     may_be_stale,
 )
-from entrepot.cache.record import Absence, Binding
+from entrepot.cache.record import Binding
 from entrepot.cache.rules import Policy
 from entrepot.oci.digest import Digest
 
@@ -26,7 +26,7 @@ def bound(age: float) -> Binding:
 
 
 @pytest.mark.parametrize(
-    ("entry", "is_servable", "is_resting", "policy", "action"),
+    ("binding", "is_servable", "is_resting", "policy", "action"),
     [
         (None, False, False, MINUTE, Fetch()),
         (None, True, True, MINUTE, Fetch()),
@@ -44,20 +44,16 @@ def bound(age: float) -> Binding:
         (None, True, False, Policy(60, 600, is_never_kept=True), Pass()),
         (bound(0), True, False, Policy(0, 0), Revalidate(may_serve_stale=False)),
         (bound(10**9), True, True, Policy(60, float("inf")), Serve(is_stale=True)),
-        (Absence(404, NOW), True, False, MINUTE, Serve()),
-        (Absence(404, NOW - 9), True, True, MINUTE, Serve()),
-        (Absence(404, NOW - 10), True, True, MINUTE, Fetch()),
-        (Absence(404, NOW - 5), True, False, Policy(3, 600), Fetch()),
     ],
 )
 def test_the_table(
-    entry: Binding | Absence | None,
+    binding: Binding | None,
     is_servable: bool,  # noqa: FBT001 - a column of the table
     is_resting: bool,  # noqa: FBT001 - a column of the table
     policy: Policy,
     action: Action,
 ) -> None:
-    situation = Situation(entry=entry, is_servable=is_servable, is_resting=is_resting, now=NOW)
+    situation = Situation(binding=binding, is_servable=is_servable, is_resting=is_resting, now=NOW)
     assert decide(situation, policy) == action
 
 
@@ -76,7 +72,7 @@ def test_nothing_is_served_that_is_not_here_or_too_old(
     is_resting: bool,  # noqa: FBT001 - drawn
 ) -> None:
     binding, policy = bound(age), Policy(ttl, max_stale)
-    situation = Situation(entry=binding, is_servable=is_servable, is_resting=is_resting, now=NOW)
+    situation = Situation(binding=binding, is_servable=is_servable, is_resting=is_resting, now=NOW)
     action = decide(situation, policy)
     if isinstance(action, Serve):
         assert is_servable

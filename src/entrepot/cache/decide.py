@@ -1,21 +1,22 @@
 """The cache rule for movable names: what to do with a request, given what is known.
 
-entry      content here?   age                  action
+binding    content here?   age                  action
 ---------  --------------  -------------------  -----------------------------------
 any        any             policy: never kept   Pass
 none       -               -                    Fetch
-absence    -               < negative ttl       Serve (the refusal)
-absence    -               older                Fetch
-binding    needed, gone    any                  Fetch
-binding    yes, or HEAD    < ttl, or immutable  Serve
-binding    yes, or HEAD    < ttl + max_stale    Serve stale if the upstream rests,
+yes        needed, gone    any                  Fetch
+yes        yes, or HEAD    < ttl, or immutable  Serve
+yes        yes, or HEAD    < ttl + max_stale    Serve stale if the upstream rests,
                                                 else Revalidate with that to fall back on
-binding    yes, or HEAD    older                Revalidate with nothing to fall back on
+yes        yes, or HEAD    older                Revalidate with nothing to fall back on
+
+That there is nothing, or nothing for this identity, is known by path and not by name; see
+`Policy.negative_ttl_s` for how long.
 """
 
 from dataclasses import dataclass
 
-from entrepot.cache.record import Absence, Binding
+from entrepot.cache.record import Binding
 from entrepot.cache.rules import Policy
 
 
@@ -47,7 +48,7 @@ _TROUBLE = frozenset({408, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    entry: Binding | Absence | None
+    binding: Binding | None
     is_servable: bool  # the bound content is here, or only its head is asked for
     is_resting: bool  # the upstream did not answer a moment ago
     now: float
@@ -56,14 +57,9 @@ class Situation:
 def decide(situation: Situation, policy: Policy) -> Action:
     if policy.is_never_kept:
         return Pass()
-    match situation.entry:
-        case None:
-            return Fetch()
-        case Absence(checked_at=checked_at):
-            is_fresh = 0 <= situation.now - checked_at < policy.negative_ttl_s
-            return Serve() if is_fresh else Fetch()
-        case Binding() as binding:
-            return _with_binding(binding, situation, policy)
+    if situation.binding is None:
+        return Fetch()
+    return _with_binding(situation.binding, situation, policy)
 
 
 def _with_binding(binding: Binding, situation: Situation, policy: Policy) -> Action:

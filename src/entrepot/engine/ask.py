@@ -11,7 +11,7 @@ from entrepot.engine.sites import Site
 from entrepot.errors import UpstreamError
 from entrepot.oci.digest import Digest
 from entrepot.oci.reference import Repository
-from entrepot.oci.route import BlobRoute, ManifestRoute, Route
+from entrepot.oci.route import BlobRoute, ManifestRoute, Route, parse_route
 from entrepot.upstream.message import UpstreamRequest, UpstreamResponse
 
 _SUCCESS = range(200, 300)
@@ -47,7 +47,8 @@ class Ask:
 
     def about(self, path: str) -> "Ask":
         """The same client asking for something else of the same repository."""
-        return replace(self, request=replace(self.request, path=path, query=""))
+        request = replace(self.request, path=path, query="")
+        return replace(self, request=request, route=parse_route(path))
 
 
 class Origin:

@@ -44,9 +44,9 @@ class Facts:
 
     async def tag(
         self, registry: str, repository: Repository, tag: Tag, accept: str
-    ) -> Binding | Absence | None:
+    ) -> Binding | None:
         fact = await self._get(tag_key(registry, repository, tag, accept))
-        return fact if isinstance(fact, Binding | Absence) else None
+        return fact if isinstance(fact, Binding) else None
 
     async def bind(
         self, registry: str, repository: Repository, tag: Tag, accept: str, binding: Binding

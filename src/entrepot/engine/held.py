@@ -8,8 +8,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from entrepot.clock import Clock
-from entrepot.errors import StorageError
+from entrepot.errors import InvalidReference, StorageError
 from entrepot.oci.digest import Digest
+from entrepot.oci.manifest import Manifest
+from entrepot.oci.media_type import OCI_INDEX, OCI_MANIFEST, OCTET_STREAM
 from entrepot.storage.base import ContentStore
 
 _MEMORY_TTL_S = 10.0
@@ -63,11 +65,12 @@ class HeldManifests:
         finally:
             content.close()
         if digest.matches(body):
-            return Held(digest, content.entry.media_type, body)
+            return Held(digest, _media_type(body, content.entry.media_type), body)
         await self._store.remove(digest)
         return None
 
     def _remember(self, held: Held) -> None:
+        self._forget(held.digest)  # others may have loaded it meanwhile
         self._recent[held.digest] = (self._clock.now(), held)
         self._recent_bytes += len(held.body)
         while self._recent_bytes > _MEMORY_BYTES:
@@ -77,3 +80,16 @@ class HeldManifests:
         known = self._recent.pop(digest, None)
         if known is not None:
             self._recent_bytes -= len(known[1].body)
+
+
+def _media_type(body: bytes, stored: str) -> str:
+    """What the manifest says it is. It may have been stored under another name for the same bytes:
+    anybody can push a manifest as a layer.
+    """
+    try:
+        manifest = Manifest.parse(body, stored)
+    except InvalidReference:
+        return stored
+    if manifest.media_type != OCTET_STREAM:
+        return manifest.media_type
+    return OCI_INDEX if manifest.manifests else OCI_MANIFEST

@@ -1,11 +1,21 @@
 """Manifests: by tag under the cache rules, by digest once and for all."""
 
 from collections.abc import Callable
+from typing import assert_never
 
-from entrepot.cache.decide import Fetch, Pass, Revalidate, Serve, Situation, decide, is_trouble
+from entrepot.cache.decide import (
+    Action,
+    Fetch,
+    Pass,
+    Revalidate,
+    Serve,
+    Situation,
+    decide,
+    is_trouble,
+)
 from entrepot.cache.entitlement import Standing
 from entrepot.cache.record import Binding
-from entrepot.cache.rules import TagPolicies
+from entrepot.cache.rules import Policy, TagPolicies
 from entrepot.clock import Clock
 from entrepot.engine.access import Access
 from entrepot.engine.ask import Ask, Origin
@@ -13,7 +23,7 @@ from entrepot.engine.body import PassedBody
 from entrepot.engine.facts import Facts
 from entrepot.engine.held import Held, HeldManifests
 from entrepot.engine.message import Response
-from entrepot.engine.reply import CacheStatus, content_headers, mark, matches_etag
+from entrepot.engine.reply import CacheStatus, content_headers, length_of, mark, matches_etag
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.errors import DigestMismatch, InvalidReference, StorageError, UpstreamError
 from entrepot.oci.digest import Digest
@@ -37,7 +47,7 @@ class Manifests:
         access: Access,
         *,
         policies: TagPolicies,
-        fetches: SingleFlight[tuple[str, ...], Held | None],
+        fetches: SingleFlight[tuple[str, ...], Held],
         heads: SingleFlight[tuple[str, ...], Binding | None],
         limit: int,
         clock: Clock,
@@ -68,16 +78,41 @@ class Manifests:
         policy = self._policies.of(ask.registry, repository, tag)
         if policy.negative_ttl_s and not policy.is_never_kept:
             await self._access.refuse_known_absence(ask, policy.negative_ttl_s)
-        entry = await self._facts.tag(ask.registry, repository, tag, ask.accept)
-        binding = entry if isinstance(entry, Binding) else None
+        binding = await self._facts.tag(ask.registry, repository, tag, ask.accept)
         held = await self._held.get(binding.digest) if binding and not ask.is_head else None
         situation = Situation(
-            entry=binding,
+            binding=binding,
             is_servable=ask.is_head or held is not None,
             is_resting=ask.site.upstream.is_resting(),
             now=self._clock.now(),
         )
-        match await self._entitled(ask, decide(situation, policy)):
+        action = decide(situation, policy)
+        try:
+            if isinstance(action, Serve) and binding is not None:
+                action = await self._entitled(ask, action, binding, policy)
+            return await self._act(ask, tag, action, binding, held)
+        except UpstreamError as error:
+            if error.status == 404:  # noqa: PLR2004 - an answer, not an outage
+                await self._facts.unbind(ask.registry, repository, tag)
+            raise
+
+    async def _entitled(
+        self, ask: Ask, action: Serve, binding: Binding, policy: Policy
+    ) -> Serve | Revalidate:
+        """Serving unasked takes a word of the upstream that this identity may read here."""
+        known = await self._access.standing(ask)
+        if known is Standing.FRESH or (known is Standing.AGED and action.is_stale):
+            return action
+        if policy.is_immutable:  # who may read is asked; what the tag points to is not
+            path = f"/v2/{ask.repository}/manifests/{binding.digest}"
+            await self._access.ensure(ask.about(path), binding.digest)
+            return action
+        return Revalidate(may_serve_stale=known is Standing.AGED)
+
+    async def _act(
+        self, ask: Ask, tag: Tag, action: Action, binding: Binding | None, held: Held | None
+    ) -> Response:
+        match action:
             case Pass():
                 return await self._pass(ask)
             case Serve(is_stale=is_stale):
@@ -85,105 +120,84 @@ class Manifests:
                 status = CacheStatus.STALE_UNASKED if is_stale else CacheStatus.HIT
                 return self._reply(ask, binding, held, status)
             case Revalidate(may_serve_stale=may_serve_stale):
-                assert binding is not None
                 stale = binding if may_serve_stale else None
                 return await self._revalidate(ask, tag, stale, held)
             case Fetch():
-                return await self._fetch_tag(ask, tag)
-
-    async def _entitled(
-        self, ask: Ask, action: Serve | Revalidate | Fetch | Pass
-    ) -> Serve | Revalidate | Fetch | Pass:
-        """Serving unasked takes a word of the upstream that this identity may read here."""
-        if not isinstance(action, Serve):
-            return action
-        known = await self._access.standing(ask)
-        if known is Standing.FRESH or (known is Standing.AGED and action.is_stale):
-            return action
-        return Revalidate(may_serve_stale=known is Standing.AGED)
+                return await self._miss(ask, tag)
+            case _:
+                assert_never(action)
 
     async def _revalidate(
         self, ask: Ask, tag: Tag, stale: Binding | None, held: Held | None
     ) -> Response:
         try:
-            current = await self._head_tag(ask, tag, is_patient=stale is None)
+            current = await self._head_tag(ask, tag, stale)
+            if current is not None and ask.is_head:
+                return self._reply(ask, current, None, CacheStatus.REVALIDATED)
+            now_held = await self._held.get(current.digest) if current is not None else None
+            if current is not None and now_held is not None:
+                return self._reply(ask, current, now_held, CacheStatus.REVALIDATED)
+            return await self._fetch_tag(ask, tag, is_patient=stale is None)
         except UpstreamError as error:
-            if is_trouble(error.status) and stale is not None and await self._may_bridge(ask):
-                ask.trace.error = str(error)
-                return self._reply(ask, stale, held, CacheStatus.STALE)
-            await self._forget_if_gone(ask, tag, error)
-            raise
-        if current is None:
-            return await self._fetch_tag(ask, tag)
+            if stale is None or not is_trouble(error.status):
+                raise
+            if await self._access.standing(ask) is Standing.UNKNOWN:
+                raise
+            ask.trace.error = str(error)
+            return self._reply(ask, stale, held, CacheStatus.STALE)
+
+    async def _miss(self, ask: Ask, tag: Tag) -> Response:
         if ask.is_head:
-            return self._reply(ask, current, None, CacheStatus.REVALIDATED)
-        if held is None or held.digest != current.digest:
-            held = await self._held.get(current.digest)
-        if held is not None:
-            return self._reply(ask, current, held, CacheStatus.REVALIDATED)
+            current = await self._head_tag(ask, tag, None)
+            if current is not None:
+                return self._reply(ask, current, None, CacheStatus.MISS)
         return await self._fetch_tag(ask, tag)
 
-    async def _may_bridge(self, ask: Ask) -> bool:
-        return await self._access.standing(ask) is not Standing.UNKNOWN
-
-    async def _forget_if_gone(self, ask: Ask, tag: Tag, error: UpstreamError) -> None:
-        """404 for a tag once cached is an answer, not an outage."""
-        if error.status == 404 and ask.repository is not None:  # noqa: PLR2004
-            await self._facts.unbind(ask.registry, ask.repository, tag)
-
-    async def _head_tag(self, ask: Ask, tag: Tag, *, is_patient: bool) -> Binding | None:
+    async def _head_tag(self, ask: Ask, tag: Tag, stale: Binding | None) -> Binding | None:
         """What the tag points to now; None where a HEAD does not say it."""
 
         async def head() -> Binding | None:
             try:
-                response = await self._origin.head(ask, _accept(ask), is_patient=is_patient)
+                response = await self._origin.head(ask, _accept(ask), is_patient=stale is None)
             except UpstreamError as error:
                 if error.status in {405, 501}:  # some registries know no HEAD of manifests
                     return None
                 raise
             binding = self._binding_of(response)
-            if binding is not None:
+            if binding is not None and await self._may_replace(stale, binding):
                 await self._bind(ask, tag, binding)
             return binding
 
         return await self._heads.run((ask.registry, ask.path, ask.accept, ask.identity.key), head)
 
+    async def _may_replace(self, stale: Binding | None, binding: Binding) -> bool:
+        """What can be served is kept until what the tag has moved to is here: Docker Hub's limit
+        is on GET alone, so that HEAD may tell of what then cannot be had.
+        """
+        if stale is None or stale.digest == binding.digest:
+            return True
+        return await self._held.get(binding.digest) is not None
+
     def _binding_of(self, response: UpstreamResponse) -> Binding | None:
-        length = response.headers.get("Content-Length", "")
+        digest, length = _claimed(response), length_of(response.headers)
         media_type = essence(response.headers.get("Content-Type", ""))
-        try:
-            digest = Digest.parse(response.headers.get("Docker-Content-Digest", ""))
-        except InvalidReference:
+        if digest is None or length is None or not media_type:
             return None
-        if not length.isdecimal() or not media_type:
-            return None
-        return Binding(digest, media_type, int(length), self._clock.now())
+        return Binding(digest, media_type, length, self._clock.now())
 
     async def _bind(self, ask: Ask, tag: Tag, binding: Binding) -> None:
         assert ask.repository is not None
         await self._facts.bind(ask.registry, ask.repository, tag, ask.accept, binding)
         await self._facts.add_members(ask.registry, ask.repository, (binding.digest,))
 
-    async def _fetch_tag(self, ask: Ask, tag: Tag) -> Response:
-        if ask.is_head:
-            current = await self._head_tag(ask, tag, is_patient=True)
-            if current is not None:
-                return self._reply(ask, current, None, CacheStatus.MISS)
-
-        async def fetch() -> Held | None:
-            held = await self._fetch(ask, None)
-            now = self._clock.now()
-            binding = Binding(held.digest, held.media_type, len(held.body), now)
-            await self._bind(ask, tag, binding)
+    async def _fetch_tag(self, ask: Ask, tag: Tag, *, is_patient: bool = True) -> Response:
+        async def fetch() -> Held:
+            held = await self._fetch(ask, None, is_patient=is_patient)
+            await self._bind(ask, tag, self._binding_to(held))
             return held
 
         key = ("tag", ask.registry, ask.path, ask.accept, ask.identity.key)
-        try:
-            held = await self._fetches.run(key, fetch)
-        except UpstreamError as error:
-            await self._forget_if_gone(ask, tag, error)
-            raise
-        return self._deliver(ask, held)
+        return self._deliver(ask, await self._fetches.run(key, fetch))
 
     # By digest.
 
@@ -191,8 +205,7 @@ class Manifests:
         held = await self._held.get(digest)
         if held is not None:
             await self._access.ensure(ask, digest)
-            binding = Binding(digest, held.media_type, len(held.body), self._clock.now())
-            return self._reply(ask, binding, held, CacheStatus.HIT)
+            return self._reply(ask, self._binding_to(held), held, CacheStatus.HIT)
         await self._access.refuse_known_absence(ask)
         if ask.is_head:
             binding_now = self._binding_of(await self._origin.head(ask, _accept(ask)))
@@ -204,18 +217,23 @@ class Manifests:
 
     # Bytes.
 
-    async def _fetch(self, ask: Ask, expected: Digest | None) -> Held:
-        async with await self._origin.open(ask, "GET", _accept(ask)) as response:
-            length = response.headers.get("Content-Length", "")
-            if length.isdecimal() and int(length) > self._limit:
+    async def _fetch(self, ask: Ask, expected: Digest | None, *, is_patient: bool = True) -> Held:
+        body = bytearray()
+        async with await self._origin.open(
+            ask, "GET", _accept(ask), is_patient=is_patient
+        ) as response:
+            if (length_of(response.headers) or 0) > self._limit:
                 raise _TooLargeError
-            body = await response.read(self._limit)
-        self._fetched(ask.registry, len(body))
-        digest = expected or _claimed(response) or Digest.of(body)
-        if not digest.matches(body):
+            async for piece in response.chunks():
+                self._fetched(ask.registry, len(piece))
+                body += piece
+                if len(body) > self._limit:
+                    raise _TooLargeError
+        digest = expected or _claimed(response) or Digest.of(bytes(body))
+        if not digest.matches(bytes(body)):
             raise DigestMismatch(f"{ask.registry} sent a manifest that is not {digest}")
         media_type = essence(response.headers.get("Content-Type", "")) or OCTET_STREAM
-        held = Held(digest, media_type, body)
+        held = Held(digest, media_type, bytes(body))
         await self._keep(ask, held)
         return held
 
@@ -230,10 +248,11 @@ class Manifests:
 
     # Answers.
 
-    def _deliver(self, ask: Ask, held: Held | None) -> Response:
-        assert held is not None
-        binding = Binding(held.digest, held.media_type, len(held.body), self._clock.now())
-        return self._reply(ask, binding, held, CacheStatus.MISS)
+    def _deliver(self, ask: Ask, held: Held) -> Response:
+        return self._reply(ask, self._binding_to(held), held, CacheStatus.MISS)
+
+    def _binding_to(self, held: Held) -> Binding:
+        return Binding(held.digest, held.media_type, len(held.body), self._clock.now())
 
     def _reply(
         self, ask: Ask, binding: Binding, held: Held | None, status: CacheStatus
@@ -257,11 +276,9 @@ class Manifests:
             for name in ("Content-Type", "Docker-Content-Digest", "ETag")
             if name in response.headers
         }
-        length = response.headers.get("Content-Length", "")
         body = PassedBody(response, lambda size: self._fetched(ask.registry, size))
         headers |= mark(ask.trace, CacheStatus.BYPASS)
-        size = int(length) if length.isdecimal() else None
-        return Response(response.status, headers, body, size, ask.trace)
+        return Response(response.status, headers, body, length_of(response.headers), ask.trace)
 
 
 def _accept(ask: Ask) -> dict[str, str]:

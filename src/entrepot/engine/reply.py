@@ -1,11 +1,13 @@
 """The headers that answers from the cache carry."""
 
+from collections.abc import Mapping
 from enum import Enum
 
 from entrepot.engine.message import Response, Trace
 from entrepot.oci.byte_range import ByteRange
 from entrepot.oci.digest import Digest
 
+_MAX_DIGITS = 18  # longer numbers are the length of nothing
 API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 
 
@@ -53,6 +55,12 @@ def partial(response: Response, span: ByteRange, size: int) -> Response:
     response.headers["Content-Range"] = span.content_range(size)
     response.length = len(span)
     return response
+
+
+def length_of(headers: Mapping[str, str]) -> int | None:
+    """What an upstream announces, if it does."""
+    length = headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() and len(length) <= _MAX_DIGITS else None
 
 
 def matches_etag(header: str | None, digest: Digest) -> bool:
