@@ -13,10 +13,11 @@ from mitmproxy.proxy.layers import modes
 from entrepot.config.model import Config
 from entrepot.interception.client_port import ClientPort
 from entrepot.interception.exchange import ExchangeRunner
-from entrepot.interception.front_layer import Destination, FrontLayer, Reception
+from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer, Reception
 from entrepot.interception.http_layer import ClientExchange
 from entrepot.interception.tls import ClientTls
 from entrepot.interception.tunnel import Refused, TunnelPolicy
+from entrepot.interception.tunnel_layer import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +48,25 @@ class EntrepotAddon:
         self._runner = runner
         self._is_draining = is_draining
 
+    @property
+    def idle_timeout_s(self) -> int:
+        """In the whole seconds that mitmproxy's tcp_timeout takes."""
+        return max(1, int(self._front().config.clients.idle_timeout))
+
     def next_layer(self, data: layer.NextLayer) -> None:
         """Ours comes first on every connection to a proxy port, whatever other addons chose."""
         layers = data.context.layers
         if layers and isinstance(layers[0], modes.HttpProxy):
             # A layer that another addon put here has entered itself into the list.
             del layers[1:]
+            data.layer = ClosedLayer(data.context)  # should what follows fail
+            del layers[1:]
             data.layer = FrontLayer(data.context, self._front())
 
     def tls_start_client(self, data: tls.TlsData) -> None:
         address = data.context.server.address
-        if address is not None and data.context.layers[1:2]:
+        is_ours = any(isinstance(each, FrontLayer) for each in data.context.layers[1:2])
+        if address is not None and is_ours:
             data.ssl_conn = self._client_tls.connection(address[0])
 
     def tls_failed_client(self, data: tls.TlsData) -> None:
@@ -78,6 +87,11 @@ class EntrepotAddon:
             logger.exception("judging a destination failed")
             destination.judgement = Refused(500, "internal error; see the proxy's log")
 
+    def entrepot_pace(self, pace: Pace) -> None:
+        port = self._port(pace.client)
+        if port is not None:
+            port.pace(pace.may_read)
+
     async def entrepot_exchange(self, exchange: ClientExchange) -> None:
         port = self._port(exchange.context.client)
         if port is not None:
@@ -87,8 +101,8 @@ class EntrepotAddon:
         handler = _server().connections.get(client.id)
         if handler is None:
             return None  # gone already
-        timeout_s = self._front().config.clients.send_timeout
-        return ClientPort(handler, send_timeout_s=timeout_s, is_draining=self._is_draining)
+        settings = self._front().config.clients
+        return ClientPort(handler, settings, is_draining=self._is_draining)
 
 
 def listening_ports() -> frozenset[int]:

@@ -9,20 +9,20 @@ from collections.abc import Callable
 
 from mitmproxy.proxy.server import ConnectionHandler
 
+from entrepot.config.model import Clients
 from entrepot.interception.http_layer import ClientExchange, ExchangeEnded, Output
 
 
 class ClientPort:
     def __init__(
-        self, handler: ConnectionHandler, *, send_timeout_s: float, is_draining: Callable[[], bool]
+        self, handler: ConnectionHandler, settings: Clients, *, is_draining: Callable[[], bool]
     ) -> None:
         self._handler = handler
-        self._send_timeout_s = send_timeout_s
+        self.idle_timeout_s = float(settings.idle_timeout)
+        self._send_timeout_s = float(settings.send_timeout)
         self._is_draining = is_draining
         peername = handler.client.peername
         self.client = peername[0] if peername else ""
-        if (transport := self._transport) is not None:
-            transport.set_write_buffer_limits(0)  # `drain` then means: all is with the kernel
 
     @property
     def is_draining(self) -> bool:
@@ -40,13 +40,24 @@ class ClientPort:
         transport = self._transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client went away")
+        transport.set_write_buffer_limits(0)  # `drain` then means: all is with the kernel
         await self._handler.server_event(Output(exchange, data))
         if transport.get_write_buffer_size():
             connection = self._handler.transports.get(self._handler.client)
             if connection is None or not isinstance(connection.writer, asyncio.StreamWriter):
                 raise ConnectionResetError("the client went away")
-            async with asyncio.timeout(self._send_timeout_s):
-                await connection.writer.drain()
+            await self._drain(connection.writer)
+
+    async def _drain(self, writer: asyncio.StreamWriter) -> None:
+        """A client may be slow; one that takes nothing for so long is given up."""
+        while True:
+            left = writer.transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(self._send_timeout_s):
+                    return await writer.drain()
+            except TimeoutError:
+                if writer.transport.get_write_buffer_size() >= left:
+                    raise TimeoutError("the client reads nothing") from None
 
     async def end(self, exchange: ClientExchange, *, keep_alive: bool) -> None:
         await self._handler.server_event(ExchangeEnded(exchange, keep_alive))

@@ -82,36 +82,37 @@ class ExchangeRunner:
         except (OSError, TimeoutError, EntrepotError) as error:
             response.trace.error = response.trace.error or str(error) or type(error).__name__
         except asyncio.CancelledError:
-            response.trace.error = response.trace.error or "the client went away"
+            reason = exchange.ended_because or "stopped"
+            response.trace.error = response.trace.error or reason
             raise
         except Exception:
             logger.exception("sending a response failed inside the proxy")
             response.trace.error = "internal error"
         finally:
-            with contextlib.suppress(OSError, EntrepotError):
-                await response.aclose()
-            self._observe(
-                Exchange(
-                    request=request,
-                    status=response.status,
-                    trace=response.trace,
-                    sent=sending.sent,
-                    seconds=time.monotonic() - started,
-                    is_whole=sending.is_whole,
+            try:
+                with contextlib.suppress(OSError, EntrepotError):
+                    await response.aclose()
+                self._observe(
+                    Exchange(
+                        request=request,
+                        status=response.status,
+                        trace=response.trace,
+                        sent=sending.sent,
+                        seconds=time.monotonic() - started,
+                        is_whole=sending.is_whole,
+                    )
                 )
-            )
-            await sending.finish()
+            finally:
+                await sending.finish()
 
     def _request(self, exchange: ClientExchange, port: ClientPort) -> tuple[Request, bool]:
         """The request as the engine knows it, and whether it is for one of our own pages."""
         head = exchange.head
         headers = Headers(head.headers)
         scheme, target, authority = exchange.place.scheme, head.target, headers.get("host", "")
-        is_absolute = not target.startswith("/") and "://" in target
+        is_absolute = not target.startswith("/")
         if is_absolute:
-            parts = urlsplit(target)
-            scheme, authority = parts.scheme.lower(), parts.netloc
-            target = parts._replace(scheme="", netloc="").geturl() or "/"
+            scheme, authority, target = _absolute(target)
         path, _, query = target.partition("?")
         tunnelled_to = exchange.place.authority
         if tunnelled_to is not None:
@@ -177,6 +178,8 @@ class _Sending:
         self._running.add(self)
         try:
             while data := await body.read(self._step()):
+                if length is not None and self.sent + len(data) > length:
+                    raise UpstreamError(f"the body is longer than the {length} bytes announced")
                 await self._port.send(self._exchange, frame(data))
                 self.sent += len(data)
         finally:
@@ -214,8 +217,22 @@ class _Sending:
 async def _body(exchange: ClientExchange, port: ClientPort) -> AsyncIterator[bytes]:
     if exchange.head.expects_continue:
         await port.send(exchange, CONTINUE)
-    async for piece in exchange.body.pieces():
+    timeout_s = port.idle_timeout_s
+    reason = f"the client sent nothing for {timeout_s:.0f} s"
+    async for piece in exchange.body.pieces(timeout_s, lambda: exchange.cancel(reason)):
         yield piece
+
+
+def _absolute(target: str) -> tuple[str, str, str]:
+    """`http://host/path`: its scheme, authority and path."""
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        raise BadRequest(400, "bad request target") from None
+    if not parts.netloc or "@" in parts.netloc:  # credentials would end in the log
+        raise BadRequest(400, "bad request target")
+    path = parts._replace(scheme="", netloc="").geturl()
+    return parts.scheme.lower(), parts.netloc, path if path.startswith("/") else f"/{path}"
 
 
 def _host(authority: str, scheme: str) -> str:

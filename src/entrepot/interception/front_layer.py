@@ -1,5 +1,6 @@
 """The first layer of every connection: reads the first request's head and chooses what follows."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -11,13 +12,16 @@ from mitmproxy.proxy.layers import ClientTLSLayer
 from entrepot.interception.http1 import MAX_HEAD, refusal
 from entrepot.interception.http_layer import LINGER_S, HttpLayer, Place
 from entrepot.interception.tunnel import Allowed, Judgement, Ourselves, Refused
-from entrepot.interception.tunnel_layer import TunnelLayer
+from entrepot.interception.tunnel_layer import HELD_MAX, EntrepotPaceHook, Pace, TunnelLayer
 
 _HEAD_END = b"\r\n\r\n"
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _TLS_HANDSHAKE = 0x16
-# Of a request that is relayed to a host that is no registry: said to us, not to that host.
-_FOR_US = (b"proxy-", b"connection:", b"keep-alive:")
+_ORIGIN = re.compile(rb"http://[^/?#]*", re.IGNORECASE)
+_NO_AUTHORITY = frozenset(" /?#@")
+# Of a request in absolute-form: said to us, not to that host. Its Host counts for nothing
+# (RFC 9112 section 3.2.2).
+_FOR_US = (b"proxy-", b"connection:", b"keep-alive:", b"host:")
 
 
 @dataclass(eq=False)
@@ -55,7 +59,9 @@ class FrontLayer(layer.Layer):
         super().__init__(context)
         self._reception = reception
         self._data = b""
+        self._greeting = b""
         self._is_waiting_for_head = False
+        self._lingering: commands.RequestWakeup | None = None
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.DataReceived):
@@ -103,51 +109,65 @@ class FrontLayer(layer.Layer):
             intercepted = InterceptLayer(self.context, target.lower(), self._reception)
             yield from self._become(intercepted, rest)
             return
-        yield EntrepotJudgeHook(destination)
-        match destination.judgement:
-            case Allowed(addresses=addresses):
-                tunnel = TunnelLayer(
-                    self.context,
-                    addresses,
-                    greeting=_ESTABLISHED,
-                    opening=rest,
-                    connect_timeout_s=self._reception.connect_timeout_s,
-                )
-                yield from self._become(tunnel, b"")
-            case Ourselves():
-                yield from self._answer(403, "that would lead back to this proxy")
-            case Refused(status=status, message=message):
-                yield from self._answer(status, message)
+        self._data, self._greeting = rest, _ESTABLISHED
+        yield from self._judge(destination)
 
     # http://
 
     def _absolute(self, target: str) -> layer.CommandGenerator[None]:
-        destination = _authority(target[len("http://") :].partition("/")[0], 80)
+        authority = re.split("[/?#]", target[len("http://") :], maxsplit=1)[0]
+        destination = _authority(authority, 80)
         if destination is None:
             yield from self._answer(400, "bad request target")
             return
+        self._data = _single(self._data, authority)
         if self._reception.intercepts(destination.host, destination.port):
             yield from self._serve(Place("http", None))
             return
-        yield EntrepotJudgeHook(destination)
-        match destination.judgement:
+        yield from self._judge(destination)
+
+    # Elsewhere.
+
+    def _judge(self, destination: Destination) -> layer.CommandGenerator[None]:
+        hook = EntrepotJudgeHook(destination)
+        # Completed like a blocking one, but what the client sends meanwhile comes here: mitmproxy's
+        # own queue for layers that wait has no bound.
+        hook.blocking = self  # type: ignore[assignment]  # declared in the base of its base
+        self._handle_event = self._wait  # type: ignore[method-assign]  # mitmproxy's idiom
+        yield hook
+
+    def _wait(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived):
+            self._data += event.data
+            if len(self._data) > HELD_MAX:
+                yield EntrepotPaceHook(Pace(self.context.client, may_read=False))
+        elif isinstance(event, events.ConnectionClosed):
+            self._handle_event = self._linger  # type: ignore[method-assign]  # mitmproxy's idiom
+            yield commands.CloseConnection(self.context.client)
+        elif isinstance(event, events.HookCompleted):
+            if len(self._data) > HELD_MAX:
+                yield EntrepotPaceHook(Pace(self.context.client, may_read=True))
+            assert isinstance(event.command, EntrepotJudgeHook)
+            yield from self._go(event.command.destination.judgement)
+
+    def _go(self, judgement: Judgement) -> layer.CommandGenerator[None]:
+        match judgement:
             case Allowed(addresses=addresses):
-                yield from self._relay(addresses)
+                tunnel = TunnelLayer(
+                    self.context,
+                    addresses,
+                    greeting=self._greeting,
+                    opening=self._data if self._greeting else _in_origin_form(self._data),
+                    connect_timeout_s=self._reception.connect_timeout_s,
+                )
+                yield from self._become(tunnel, b"")
+            case Ourselves() if self._greeting:
+                yield from self._answer(403, "that would lead back to this proxy")
             case Ourselves():
                 self._data = _in_origin_form(self._data)
                 yield from self._serve(Place("http", None))
             case Refused(status=status, message=message):
                 yield from self._answer(status, message)
-
-    def _relay(self, addresses: tuple[tuple[str, int], ...]) -> layer.CommandGenerator[None]:
-        tunnel = TunnelLayer(
-            self.context,
-            addresses,
-            greeting=b"",
-            opening=_for_the_server(_in_origin_form(self._data)),
-            connect_timeout_s=self._reception.connect_timeout_s,
-        )
-        yield from self._become(tunnel, b"")
 
     # What follows.
 
@@ -167,12 +187,22 @@ class FrontLayer(layer.Layer):
     def _answer(self, status: int, message: str) -> layer.CommandGenerator[None]:
         yield commands.SendData(self.context.client, refusal(status, message))
         yield commands.CloseTcpConnection(self.context.client, half_close=True)
-        yield commands.RequestWakeup(LINGER_S)
+        self._lingering = commands.RequestWakeup(LINGER_S)
         self._handle_event = self._linger  # type: ignore[method-assign]  # mitmproxy's idiom
+        yield self._lingering
 
     def _linger(self, event: events.Event) -> layer.CommandGenerator[None]:
         """As `HttpLayer._linger`."""
-        if isinstance(event, events.ConnectionClosed | events.Wakeup):
+        is_over = isinstance(event, events.Wakeup) and event.command is self._lingering
+        if is_over or isinstance(event, events.ConnectionClosed):
+            yield commands.CloseConnection(self.context.client)
+
+
+class ClosedLayer(layer.Layer):
+    """Where there is nobody to ask: the connection ends, and leads nowhere else."""
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.Start):
             yield commands.CloseConnection(self.context.client)
 
 
@@ -207,29 +237,32 @@ class InterceptLayer(layer.Layer):
 
 
 def _authority(text: str, default_port: int | None) -> Destination | None:
+    if not text.isascii() or not text.isprintable() or not _NO_AUTHORITY.isdisjoint(text):
+        return None
     try:
         parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port or default_port
+        host, port = parts.hostname, default_port if parts.port is None else parts.port
     except ValueError:
         return None
-    if not host or port is None or parts.username is not None or parts.path:
-        return None
-    return Destination(host.rstrip("."), port)
+    return Destination(host.rstrip("."), port) if host and port else None
 
 
 def _in_origin_form(data: bytes) -> bytes:
     """`GET http://host/path HTTP/1.1` as the host itself wants to hear it: `GET /path HTTP/1.1`."""
     line, separator, rest = data.partition(b"\r\n")
     method, target, version = [*line.split(b" "), b"", b""][:3]
-    parts = urlsplit(target.decode("latin-1"))
-    plain = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
-    if not plain.startswith("/"):
-        plain = f"/{plain}"
-    return b" ".join((method, plain.encode("latin-1"), version)) + separator + rest
+    path = _ORIGIN.sub(b"", target).partition(b"#")[0]
+    if not path.startswith(b"/"):
+        path = b"/" + path
+    return b" ".join((method, path, version)) + separator + rest
 
 
-def _for_the_server(data: bytes) -> bytes:
-    """One request a connection: whatever else the client says would go to the same host."""
+def _single(data: bytes, authority: str) -> bytes:
+    """One request a connection: the next may be for another host, and clients send it down the same
+    connection (Go's do).
+    """
     head, separator, rest = data.partition(_HEAD_END)
-    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(_FOR_US)]
-    return b"\r\n".join([*lines, b"Connection: close"]) + separator + rest
+    line, *fields = head.split(b"\r\n")
+    kept = [field for field in fields if not field.lower().startswith(_FOR_US)]
+    host = b"Host: " + authority.encode("latin-1")
+    return b"\r\n".join([line, host, *kept, b"Connection: close"]) + separator + rest

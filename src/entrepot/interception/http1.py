@@ -57,6 +57,8 @@ class Head:
 
     @property
     def expects_continue(self) -> bool:
+        if self.is_http10:  # RFC 9110 section 10.1.1: such a client cannot mean it
+            return False
         return any(n == "expect" and v.lower() == "100-continue" for n, v in self.headers)
 
 
@@ -80,9 +82,9 @@ class RequestParser:
     _events: list[Event] = field(default_factory=list)
     _target: bytes = b""
     _headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    _head_size: int = 0  # bytes fed while it was not whole
+    _unheard: int = 0  # bytes fed since the last event
     _fields_size: int = 0
-    _in_head: bool = True
+    _in_head: bool = False
     _parser: httptools.HttpRequestParser = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,11 +93,10 @@ class RequestParser:
     @property
     def is_in_head(self) -> bool:
         """Something of a head is here, but not all of it."""
-        return self._in_head and self._head_size > 0
+        return self._in_head
 
     def feed(self, data: bytes) -> list[Event]:
-        if self._in_head:
-            self._head_size += len(data)
+        self._unheard += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -107,9 +108,13 @@ class RequestParser:
             ) from None
         except httptools.HttpParserError as error:
             raise BadRequest(400, f"not HTTP/1.1: {error}") from None
-        if self.is_in_head and self._head_size > MAX_HEAD:
-            raise BadRequest(431, "the request's head is too large")
         events, self._events = self._events, []
+        if events:
+            self._unheard = 0
+        elif self._unheard > MAX_HEAD:
+            # A head, a trailer or a chunk extension that does not end: httptools keeps what it has
+            # of a field.
+            raise BadRequest(431, "the request's head is too large")
         return events
 
     # Called by httptools.
@@ -135,7 +140,6 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_size = 0
         self._events.append(self._head())
 
     def on_body(self, data: bytes) -> None:
@@ -143,7 +147,6 @@ class RequestParser:
 
     def on_message_complete(self) -> None:
         self._events.append(BodyEnd())
-        self._in_head = True
 
     def _head(self) -> Head:
         method = self._parser.get_method().decode("latin-1")

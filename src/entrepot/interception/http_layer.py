@@ -47,9 +47,11 @@ class ClientExchange:
     body: RequestBody
     context: Context
     task: asyncio.Task[object] | None = None
+    ended_because: str = ""
 
-    def cancel(self) -> None:
-        """The client is gone: nobody waits for the answer any more."""
+    def cancel(self, reason: str = "the client went away") -> None:
+        """Nobody waits for the answer any more."""
+        self.ended_because = self.ended_because or reason
         self.body.break_off()
         if self.task is not None:
             self.task.cancel()
@@ -87,6 +89,8 @@ class HttpLayer(layer.Layer):
         self._waiting: deque[Event] = deque()
         self._exchange: ClientExchange | None = None
         self._head_since: float | None = None
+        self._is_timing = False  # one timer runs at a time, however many heads come in pieces
+        self._lingering: commands.RequestWakeup | None = None
         self._is_closed = False
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -113,11 +117,13 @@ class HttpLayer(layer.Layer):
         yield from self._advance()
         if len(self._waiting) > _WAITING_MAX:
             yield from self._close()
-        elif self._parser.is_in_head and self._head_since is None:
-            self._head_since = time.monotonic()
-            yield commands.RequestWakeup(self._header_timeout_s)
         elif not self._parser.is_in_head:
             self._head_since = None
+        elif self._head_since is None:
+            self._head_since = time.monotonic()
+            if not self._is_timing:
+                self._is_timing = True
+                yield commands.RequestWakeup(self._header_timeout_s)
 
     def _advance(self) -> layer.CommandGenerator[None]:
         """Hand on what has come in, as far as it belongs to the exchange that is running."""
@@ -146,7 +152,8 @@ class HttpLayer(layer.Layer):
         if event.exchange is not self._exchange:
             return
         self._exchange = None
-        # A body that nobody read would be taken for the next request.
+        event.exchange.body.discard()
+        # The rest of it would be taken for the next request.
         if not event.exchange.body.is_complete:
             yield from self._hang_up()
         elif event.keep_alive:
@@ -155,10 +162,12 @@ class HttpLayer(layer.Layer):
             yield from self._close()
 
     def _check_head(self) -> layer.CommandGenerator[None]:
+        self._is_timing = False
         if self._head_since is None:
             return
         rest = self._header_timeout_s - (time.monotonic() - self._head_since)
         if rest > 0:
+            self._is_timing = True
             yield commands.RequestWakeup(rest)
         else:
             yield from self._refuse(BadRequest(408, "the request did not come in in time"))
@@ -177,10 +186,12 @@ class HttpLayer(layer.Layer):
         self._is_closed = True
         self._exchange = None
         yield commands.CloseTcpConnection(self.context.client, half_close=True)
-        yield commands.RequestWakeup(LINGER_S)
+        self._lingering = commands.RequestWakeup(LINGER_S)
+        yield self._lingering
 
     def _linger(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, events.ConnectionClosed | events.Wakeup):
+        is_over = isinstance(event, events.Wakeup) and event.command is self._lingering
+        if is_over or isinstance(event, events.ConnectionClosed):
             yield commands.CloseConnection(self.context.client)
 
     def _close(self) -> layer.CommandGenerator[None]:

@@ -6,16 +6,19 @@ claims (forward it) must never be what happens to ours.
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from mitmproxy import ctx, tls
-from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy import layer
 from mitmproxy.utils import asyncio_utils
 
+from entrepot.errors import ConfigError, EntrepotError
 from entrepot.interception.addon import EntrepotAddon
-from entrepot.interception.front_layer import Destination
+from entrepot.interception.front_layer import ClosedLayer, Destination
 from entrepot.interception.http_layer import ClientExchange
+from entrepot.interception.tunnel_layer import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +38,23 @@ class LateAddon:
 
     async def _own(self) -> None:
         try:
+            _check_options()
             async with self._opened() as addon:
+                if not ctx.options.has_changed("tcp_timeout"):
+                    ctx.options.update(tcp_timeout=addon.idle_timeout_s)
                 self._addon = addon
                 await self._stop.wait()
+        except EntrepotError as error:
+            logger.error("the registry cache cannot run: %s", error)  # noqa: TRY400 - told in full
+            _exit()
         except Exception:
-            logger.exception("the registry cache could not be started")
-            ctx.master.shutdown()
+            logger.exception("the registry cache has failed")
+            _exit()
         finally:
             self._addon = None
 
+    # A coroutine, which mitmproxy refuses to call when it unloads or reloads a script: so a script
+    # that is edited or deleted under a running mitmproxy does not leave clients uncached.
     async def done(self) -> None:
         self._stop.set()
         if self._owner is not None:
@@ -54,7 +65,7 @@ class LateAddon:
             self._addon.next_layer(data)
         else:
             del data.context.layers[1:]
-            data.layer = _Refusal(data.context)
+            data.layer = ClosedLayer(data.context)
 
     def tls_start_client(self, data: tls.TlsData) -> None:
         if self._addon is not None:
@@ -68,12 +79,22 @@ class LateAddon:
         if self._addon is not None:
             await self._addon.entrepot_judge(destination)
 
+    def entrepot_pace(self, pace: Pace) -> None:
+        if self._addon is not None:
+            self._addon.entrepot_pace(pace)
+
     async def entrepot_exchange(self, exchange: ClientExchange) -> None:
         if self._addon is not None:
             await self._addon.entrepot_exchange(exchange)
 
 
-class _Refusal(layer.Layer):
-    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, events.Start):
-            yield commands.CloseConnection(self.context.client)
+def _check_options() -> None:
+    if getattr(ctx.options, "proxyauth", None):
+        raise ConfigError("proxyauth would not be asked for: our connections pass it by")
+
+
+def _exit() -> None:
+    """As mitmproxy ends when something fails at its start. From a task it would go on to report an
+    unhandled error.
+    """
+    asyncio.get_running_loop().call_soon(sys.exit, 1)

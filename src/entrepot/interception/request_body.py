@@ -18,13 +18,18 @@ class RequestBody:
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._is_broken = False
+        self._is_unwanted = False
         self._is_paused = False
         self._changed = asyncio.Event()
 
     def feed(self, data: bytes) -> None:
+        if self._is_unwanted:
+            return
         self._pieces.append(data)
         self._size += len(data)
-        if self._size > _HIGH and not self._is_paused:
+        if self._size > _HIGH:
+            # Said each time: asyncio's StreamReader, which pauses the same transport for itself,
+            # resumes it when its own buffer is read, whoever else had paused it.
             self._is_paused = True
             self.pace(False)
         self._changed.set()
@@ -37,18 +42,34 @@ class RequestBody:
         self._is_broken = True
         self._changed.set()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    def discard(self) -> None:
+        """Nobody will read it: what is here goes, what still comes is not kept, and may come."""
+        self._is_unwanted = True
+        self._pieces.clear()
+        self._size = 0
+        self._resume()
+
+    async def pieces(self, timeout_s: float, give_up: Callable[[], None]) -> AsyncIterator[bytes]:
+        """`give_up` is called when nothing more has come for that long; it is to break this off."""
         while True:
             while self._pieces:
                 piece = self._pieces.popleft()
                 self._size -= len(piece)
-                if self._is_paused and self._size < _LOW:
-                    self._is_paused = False
-                    self.pace(True)
+                if self._size < _LOW:
+                    self._resume()
                 yield piece
             if self.is_complete:
                 return
             if self._is_broken:
                 raise ConnectionResetError("the client went away")
             self._changed.clear()
-            await self._changed.wait()
+            silence = asyncio.get_running_loop().call_later(timeout_s, give_up)
+            try:
+                await self._changed.wait()
+            finally:
+                silence.cancel()
+
+    def _resume(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self.pace(True)

@@ -83,7 +83,8 @@ class TunnelPolicy:
     def _by_name(self, host: str, port: int) -> Refused | None:
         if port not in self._settings.ports:
             return Refused(403, f"port {port} is not among those this proxy connects to")
-        is_exception = any(fnmatchcase(host, pattern) for pattern in self._settings.hosts)
+        name = _canonical(host)
+        is_exception = any(fnmatchcase(name, pattern) for pattern in self._settings.hosts)
         if (self._settings.policy == "allow") == is_exception:
             return Refused(403, f"{host} is not a host that this proxy connects to")
         return None
@@ -91,6 +92,15 @@ class TunnelPolicy:
     async def _addresses(self, host: str, port: int) -> Sequence[str]:
         literal = parse_literal(host)
         return [str(literal)] if literal else await self._resolve(host, port)
+
+
+def _canonical(host: str) -> str:
+    """A denied address is denied however it is spelled: 10.0.0.5 as 10.5, 0x0a000005 or mapped."""
+    literal = parse_literal(host)
+    if literal is None:
+        return host
+    mapped = literal.ipv4_mapped if isinstance(literal, ipaddress.IPv6Address) else None
+    return str(mapped or literal)
 
 
 async def system_resolve(host: str, port: int) -> Sequence[str]:

@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 
@@ -12,6 +13,22 @@ from entrepot.interception.tunnel import Address
 
 # RFC 8305 section 8: the next address is tried when the one before has not answered by then.
 _ATTEMPT_DELAY_S = 0.25
+# What is held for a server that is not connected yet; a client that sends more is asked to wait.
+HELD_MAX = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    client: Client
+    may_read: bool
+
+
+@dataclass
+class EntrepotPaceHook(commands.StartHook):
+    """Reading from a client is to pause, or to go on."""
+
+    pace: Pace
+    blocking = False
 
 
 class _OpenNowait(commands.OpenConnection):
@@ -79,16 +96,15 @@ class TunnelLayer(layer.Layer):
         server = event.command.connection
         assert isinstance(server, Server)
         if server not in self._trying:
+            if not event.reply:  # another was faster
+                yield commands.CloseConnection(server)
             return
         self._trying.remove(server)
         if event.reply:
-            if self._server is None and not self._trying and not self._untried:
-                yield from self._give_up("no address answered")
-            elif self._server is None:
+            if self._trying or self._untried:
                 yield from self._try_next()
-            return
-        if self._server is not None:  # another was faster
-            yield commands.CloseConnection(server)
+            else:
+                yield from self._give_up("no address answered")
             return
         self._server = self.context.server = server
         for loser in self._trying:
@@ -98,7 +114,9 @@ class TunnelLayer(layer.Layer):
             yield commands.SendData(self.context.client, self._greeting)
         if self._opening:
             yield commands.SendData(server, bytes(self._opening))
-            self._opening.clear()
+        if len(self._opening) > HELD_MAX:
+            yield EntrepotPaceHook(Pace(self.context.client, may_read=True))
+        self._opening.clear()
 
     def _relay(self, event: events.DataReceived) -> layer.CommandGenerator[None]:
         if event.connection is not self.context.client:
@@ -106,15 +124,16 @@ class TunnelLayer(layer.Layer):
         elif self._server is not None:
             yield commands.SendData(self._server, event.data)
         else:
-            # A client speaks first only as far as a TLS greeting goes before it has an answer.
             self._opening += event.data
-            if len(self._opening) > 1 << 20:
-                yield from self._give_up("too much was sent before the tunnel stood")
+            if len(self._opening) > HELD_MAX:  # said each time: see `RequestBody.feed`
+                yield EntrepotPaceHook(Pace(self.context.client, may_read=False))
 
     def _closed(self, event: events.ConnectionClosed) -> layer.CommandGenerator[None]:
         client, server = self.context.client, self._server
         if server is None:
             yield from self._end(client, *self._trying)
+            return
+        if event.connection not in (client, server):  # one that was too slow
             return
         if not (client.state & ConnectionState.CAN_READ or server.state & ConnectionState.CAN_READ):
             yield from self._end(client, server)
