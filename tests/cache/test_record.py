@@ -11,8 +11,10 @@ from entrepot.cache.record import (
     absence_key,
     decode,
     encode,
+    holder_of,
     listing_key,
     member_key,
+    member_prefix,
     tag_key,
     tag_prefix,
     verdict_key,
@@ -60,9 +62,10 @@ def test_keys_tell_apart_what_must_be_told_apart() -> None:
         verdict_key("r", None, "me"),
         member_key("r", a, digest),
         member_key("r", b, digest),
-        absence_key("r", "/p", "me"),
-        absence_key("r", "/q", "me"),
-        absence_key("r", "/p", "you"),
+        absence_key("r", "/p", "me", ""),
+        absence_key("r", "/p", "me", "a/b"),
+        absence_key("r", "/q", "me", ""),
+        absence_key("r", "/p", "you", ""),
         listing_key("r", "/p?n=1", ""),
         listing_key("r", "/p?n=2", ""),
     ]
@@ -73,3 +76,12 @@ def test_all_keys_of_a_tag_have_its_prefix_and_no_other_tag_has() -> None:
     prefix = tag_prefix("r", Repository("a"), Tag("x"))
     assert tag_key("r", Repository("a"), Tag("x"), "a/b").startswith(prefix)
     assert not tag_key("r", Repository("a"), Tag("x1"), "a/b").startswith(prefix)
+
+
+def test_who_holds_content_is_read_off_the_key() -> None:
+    digest = Digest.of(b"")
+    for registry, repository in (("r", "a"), ("r:5000", "a/b/c")):
+        key = member_key(registry, Repository(repository), digest)
+        assert key.startswith(member_prefix(digest))
+        assert holder_of(key) == (registry, repository)
+    assert not member_key("r", Repository("a"), Digest.of(b"x")).startswith(member_prefix(digest))

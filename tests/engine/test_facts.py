@@ -100,19 +100,19 @@ async def test_unbinding_drops_all_that_was_accepted_and_no_other_tag(
 
 async def test_what_has_been_written_is_absent_for_nobody(facts: Facts, others: Facts) -> None:
     for identity in (PROXY, ALICE):
-        await facts.mark_absent(NAME, "/v2/app/blobs/x", identity, 404)
-        await facts.mark_absent(NAME, "/v2/app/blobs/y", identity, 404)
+        await facts.mark_absent(NAME, "/v2/app/blobs/x", identity, "", status=404)
+        await facts.mark_absent(NAME, "/v2/app/blobs/y", identity, "", status=404)
     await facts.unmark_absent(NAME, "/v2/app/blobs/x")
     for known in (facts, others):
-        assert await known.absence(NAME, "/v2/app/blobs/x", ALICE) is None
-        assert await known.absence(NAME, "/v2/app/blobs/x", PROXY) is None
-        assert await known.absence(NAME, "/v2/app/blobs/y", ALICE)
+        assert await known.absence(NAME, "/v2/app/blobs/x", ALICE, "") is None
+        assert await known.absence(NAME, "/v2/app/blobs/x", PROXY, "") is None
+        assert await known.absence(NAME, "/v2/app/blobs/y", ALICE, "")
 
 
 async def test_an_absence_says_who_was_refused_what(facts: Facts, clock: ManualClock) -> None:
-    await facts.mark_absent(NAME, "/v2/app/x", ALICE, 403)
-    assert await facts.absence(NAME, "/v2/app/x", ALICE) == Absence(403, clock.now())
-    assert await facts.absence(NAME, "/v2/app/x", PROXY) is None
+    await facts.mark_absent(NAME, "/v2/app/x", ALICE, "", status=403)
+    assert await facts.absence(NAME, "/v2/app/x", ALICE, "") == Absence(403, clock.now())
+    assert await facts.absence(NAME, "/v2/app/x", PROXY, "") is None
 
 
 async def test_members_are_written_once(facts: Facts, ledger: BreakableLedger) -> None:
@@ -141,7 +141,7 @@ async def test_a_broken_ledger_knows_nothing_and_fails_nobody(
     clock.advance(1)
     assert await facts.verdict(NAME, APP, ALICE) is None
     assert await facts.tag(NAME, APP, LATEST, "") is None
-    assert await facts.absence(NAME, "/v2/", ALICE) is None
+    assert await facts.absence(NAME, "/v2/", ALICE, "") is None
 
 
 async def test_records_of_another_kind_are_not_taken_for_what_was_asked(

@@ -88,11 +88,26 @@ def verdict_key(registry: str, repository: Repository | None, identity: str) -> 
 
 def member_key(registry: str, repository: Repository, digest: Digest) -> str:
     """Present when the upstream is known to hold this content in this repository."""
-    return f"member/{registry}/{repository}@{digest}"
+    return f"{member_prefix(digest)}{registry}/{repository}"
 
 
-def absence_key(registry: str, path: str, identity: str) -> str:
-    return f"absence/{registry}/{_short(path)}#{identity}"
+def member_prefix(digest: Digest) -> str:
+    return f"member/{digest}#"
+
+
+def holder_of(key: str) -> tuple[str, Repository]:
+    """Registry and repository of a member's key."""
+    registry, _, repository = key.partition("#")[2].partition("/")
+    return registry, Repository(repository)
+
+
+def absence_key(registry: str, path: str, identity: str, accept: str) -> str:
+    """Of what is accepted too: there may be something for another client."""
+    return f"{absence_prefix(registry, path)}{identity}#{_short(accept_key(accept))}"
+
+
+def absence_prefix(registry: str, path: str) -> str:
+    return f"absence/{registry}/{_short(path)}#"
 
 
 def listing_key(registry: str, target: str, accept: str) -> str:

@@ -2,8 +2,9 @@
 
 Content is named by digest and stored once, so knowing a digest must not be enough. It is served
 to an identity only through a repository that the upstream lets this identity read (a verdict)
-and that is known to hold it (a member). What is not known is asked of the upstream by a HEAD
-with the identity's own rights. Fails closed: no answer and no earlier word means no content.
+and that is known to hold it (a member): by the upstream's word, for a manifest may name what its
+author never had. What is not known is asked of the upstream by a HEAD with the identity's own
+rights. Fails closed: no answer and no earlier word means no content.
 """
 
 from entrepot.cache.decide import is_trouble
@@ -46,7 +47,9 @@ class Access:
         is_member = await self._facts.is_member(ask.registry, ask.repository, digest)
         if known is Standing.FRESH and is_member:
             return
-        may_bridge = known is not Standing.UNKNOWN and is_member
+        may_bridge = known is not Standing.UNKNOWN and (
+            is_member or await self._may_read_elsewhere(ask, digest)
+        )
         if may_bridge and ask.site.upstream.is_resting():
             return
         try:
@@ -55,10 +58,21 @@ class Access:
             if not (may_bridge and is_trouble(error.status)):
                 raise
 
+    async def _may_read_elsewhere(self, ask: Ask, digest: Digest) -> bool:
+        """Whether this identity may have the same content from another repository: layers are
+        shared, and who has one of them never asks for it in the next repository.
+        """
+        now = self._clock.now()
+        for registry, repository in await self._facts.holders(digest):
+            verdict = await self._facts.verdict(registry, repository, ask.identity)
+            if standing(verdict, self._settings, now) is not Standing.UNKNOWN:
+                return True
+        return False
+
     async def refuse_known_absence(self, ask: Ask, ttl_s: float | None = None) -> None:
         """Raise what the upstream said a moment ago, if that was a no."""
         ttl_s = self._negative_ttl_s if ttl_s is None else ttl_s
-        absence = await self._facts.absence(ask.registry, ask.path, ask.identity)
+        absence = await self._facts.absence(ask.registry, ask.path, ask.identity, ask.accept)
         if absence is not None and 0 <= self._clock.now() - absence.checked_at < ttl_s:
             ask.trace.cache = "negative"
             raise UpstreamError(

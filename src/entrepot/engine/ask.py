@@ -101,7 +101,9 @@ class Origin:
         if status in _REFUSALS:
             await self._facts.revoke(ask.registry, ask.repository, ask.identity)
         if status in _ABSENCES:
-            await self._facts.mark_absent(ask.registry, ask.path, ask.identity, status)
+            await self._facts.mark_absent(
+                ask.registry, ask.path, ask.identity, ask.accept, status=status
+            )
 
     async def _drop_member(self, ask: Ask) -> None:
         """What the repository no longer holds is served from it no more, also when the upstream

@@ -8,9 +8,12 @@ from entrepot.cache.record import (
     Fact,
     Verdict,
     absence_key,
+    absence_prefix,
     decode,
     encode,
+    holder_of,
     member_key,
+    member_prefix,
     tag_key,
     tag_prefix,
     verdict_key,
@@ -57,17 +60,22 @@ class Facts:
         """Forget what the tag pointed to, whatever was accepted."""
         await self._forget(tag_prefix(registry, repository, tag))
 
-    async def absence(self, registry: str, path: str, identity: Identity) -> Absence | None:
-        fact = await self._get(absence_key(registry, path, identity.key))
+    async def absence(
+        self, registry: str, path: str, identity: Identity, accept: str
+    ) -> Absence | None:
+        fact = await self._get(absence_key(registry, path, identity.key, accept))
         return fact if isinstance(fact, Absence) else None
 
-    async def mark_absent(self, registry: str, path: str, identity: Identity, status: int) -> None:
+    async def mark_absent(
+        self, registry: str, path: str, identity: Identity, accept: str, *, status: int
+    ) -> None:
         absence = Absence(status, self._clock.now())
-        await self._put(absence_key(registry, path, identity.key), absence, NEGATIVE_TTL_S)
+        key = absence_key(registry, path, identity.key, accept)
+        await self._put(key, absence, NEGATIVE_TTL_S)
 
     async def unmark_absent(self, registry: str, path: str) -> None:
         """It has been written, whoever was told that it was not there."""
-        await self._forget(absence_key(registry, path, ""))
+        await self._forget(absence_prefix(registry, path))
 
     async def verdict(
         self, registry: str, repository: Repository | None, identity: Identity
@@ -99,6 +107,14 @@ class Facts:
 
     async def drop_member(self, registry: str, repository: Repository, digest: Digest) -> None:
         await self._forget(member_key(registry, repository, digest))
+
+    async def holders(self, digest: Digest) -> list[tuple[str, Repository]]:
+        """Registries and repositories that are known to hold this content."""
+        try:
+            keys = [key async for key, _ in self._ledger.scan(member_prefix(digest))]
+        except StorageError:
+            return []
+        return [holder_of(key) for key in keys if not await self._is_undeleted(key)]
 
     async def _get(self, key: str) -> Fact | None:
         remembered = self._memory.get(key)
