@@ -7,11 +7,13 @@ from entrepot.cache.entitlement import Standing
 from entrepot.engine.identity import own_identity
 from entrepot.errors import UpstreamError
 from entrepot.oci.digest import Digest
+from entrepot.oci.reference import Repository
 from tests.engine.asking import APP, OFFLINE_GRACE_S, VERDICT_TTL_S, Asking, asking
 from tests.support.clock import ManualClock
 from tests.support.content import Given
-from tests.support.engine import NAME, Rig, basic, blob_path, manifest_path
+from tests.support.engine import NAME, Rig, accepting, basic, blob_path, manifest_path
 from tests.support.faults import AnswerWith, Hold
+from tests.support.images import build_image
 from tests.support.registry import ScriptedRegistry
 from tests.support.token_service import Auth
 
@@ -192,3 +194,55 @@ async def test_manifests_are_asked_about_with_what_is_accepted(
     await known.access.ensure(ask, Digest.parse(image.digest))
     (seen,) = registry.log.find(path)
     assert seen.headers["accept"] == image.media_type
+
+
+class TestSharedLayers:
+    """Content is stored once, whatever repositories hold it."""
+
+    @pytest.fixture(autouse=True)
+    async def _elsewhere(self, known: Asking, clock: ManualClock) -> None:
+        """Alice got it from another repository, and may read this one, too."""
+        await known.facts.add_members(NAME, Repository("base"), (DIGEST,))
+        await known.facts.allow(NAME, Repository("base"), ALICE)
+        await known.facts.allow(NAME, APP, ALICE)
+
+    async def test_are_asked_for_while_the_upstream_answers(self, known: Asking) -> None:
+        known.rig.registry.fault(AnswerWith(404), path=PATH)
+        assert await said(known) == 404
+
+    async def test_are_served_in_an_outage(self, known: Asking) -> None:
+        known.rig.registry.die()
+        assert [await said(known) for _ in range(2)] == [PASSES, PASSES]
+
+    async def test_not_to_who_may_not_read_there(self, known: Asking) -> None:
+        await known.facts.revoke(NAME, Repository("base"), ALICE)
+        known.rig.registry.die()
+        assert [await said(known) for _ in range(2)] == [DEAD, DEAD]
+
+    async def test_not_to_who_may_not_read_here(self, known: Asking) -> None:
+        await known.facts.revoke(NAME, APP, ALICE)
+        known.rig.registry.die()
+        assert await said(known) is DEAD
+
+    async def test_not_after_the_other_word_is_too_old(
+        self, known: Asking, clock: ManualClock
+    ) -> None:
+        clock.advance(TOO_OLD)
+        await known.facts.allow(NAME, APP, ALICE)
+        known.rig.registry.die()
+        assert await said(known) is DEAD
+
+
+async def test_a_manifest_that_names_what_its_author_has_not_opens_nothing(
+    registry: ScriptedRegistry, rig: Rig
+) -> None:
+    """Registries do not ask for layers with URLs, nor some for any, when a manifest is pushed."""
+    secret = registry.add_blob("private", CONTENT)
+    registry.make_private("private", "alice")
+    theirs = registry.add("public", "1.0", build_image([CONTENT]))
+    registry._answers.repository("public").blobs.discard(secret.digest)
+    headers = {"Authorization": basic("alice", "wonder")}
+    assert (await rig.ask(blob_path(secret, "private"), headers)).status == 200
+    assert (await rig.ask(manifest_path("1.0", "public"), accepting(theirs))).status == 200
+    for path in (blob_path(secret, "public"), blob_path(secret, "private")):
+        assert (await rig.ask(path)).status in {401, 404}

@@ -270,3 +270,17 @@ async def test_the_memory_is_bounded(
     for number in range(2, -1, -1):
         await facts.verdict(NAME, Repository(f"app{number}"), ALICE)
     assert [key for _, key in ledger.calls] == ["verdict/registry.test/app0#alice"]
+
+
+async def test_who_holds_content_is_known_unless_it_was_to_be_forgotten(
+    facts: Facts, ledger: BreakableLedger
+) -> None:
+    for repository in (APP, Repository("base"), Repository("other")):
+        await facts.add_members(NAME, repository, (DIGEST,))
+    await facts.drop_member(NAME, Repository("other"), DIGEST)
+    ledger.broken = {"delete"}
+    await facts.drop_member(NAME, Repository("base"), DIGEST)
+    assert await facts.holders(DIGEST) == [(NAME, APP)]
+    assert await facts.holders(Digest.of(b"other")) == []
+    ledger.break_down()
+    assert await facts.holders(DIGEST) == []

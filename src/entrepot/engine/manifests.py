@@ -27,7 +27,6 @@ from entrepot.engine.reply import CacheStatus, content_headers, length_of, mark,
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.errors import DigestMismatch, InvalidReference, StorageError, UpstreamError
 from entrepot.oci.digest import Digest
-from entrepot.oci.manifest import Manifest
 from entrepot.oci.media_type import OCTET_STREAM, essence
 from entrepot.oci.reference import Repository, Tag
 from entrepot.oci.route import ManifestRoute
@@ -239,8 +238,8 @@ class Manifests:
 
     async def _keep(self, ask: Ask, held: Held) -> None:
         assert ask.repository is not None
-        members = (held.digest, *_named(held))
-        await self._facts.add_members(ask.registry, ask.repository, members)
+        # Not what the manifest names: anybody can push one that names what is not theirs.
+        await self._facts.add_members(ask.registry, ask.repository, (held.digest,))
         try:
             await self._held.put(held)
         except StorageError as error:
@@ -290,12 +289,3 @@ def _claimed(response: UpstreamResponse) -> Digest | None:
         return Digest.parse(response.headers.get("Docker-Content-Digest", ""))
     except InvalidReference:
         return None
-
-
-def _named(held: Held) -> tuple[Digest, ...]:
-    """What the manifest names is held by the repository that holds the manifest."""
-    try:
-        manifest = Manifest.parse(held.body, held.media_type)
-    except InvalidReference:
-        return ()
-    return tuple(part.digest for part in (*manifest.manifests, *manifest.blobs))
