@@ -94,5 +94,17 @@ class PassedBody:
         data, self._rest = self._rest[:size], self._rest[size:]
         return data
 
+    async def whole(self, limit: int) -> bytes | None:
+        """All of it, if that is no more than `limit`; after None it is read as if from the start.
+        Servers tell no length of what they make up as they send it.
+        """
+        begun = bytearray()
+        while piece := await self.read(limit):
+            begun += piece
+            if len(begun) > limit:
+                self._rest = bytes(begun) + self._rest
+                return None
+        return bytes(begun)
+
     async def aclose(self) -> None:
         await self._response.aclose()

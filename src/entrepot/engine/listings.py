@@ -12,7 +12,7 @@ from entrepot.engine.access import Access
 from entrepot.engine.ask import Ask, Origin
 from entrepot.engine.body import PassedBody
 from entrepot.engine.message import Response
-from entrepot.engine.reply import API_VERSION, CacheStatus, mark
+from entrepot.engine.reply import API_VERSION, CacheStatus, length_of, mark
 from entrepot.errors import StorageError, UpstreamError
 from entrepot.storage.base import Ledger
 
@@ -64,16 +64,24 @@ class Listings:
         kept_headers = {
             name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
         }
-        length = response.headers.get("Content-Length", "")
-        if ask.is_head or not length.isdecimal() or int(length) > _LIMIT:
+        passed, length = PassedBody(response, _ignore), length_of(response.headers)
+        body = None
+        if not ask.is_head and (length or 0) <= _LIMIT:
+            body = await self._whole(passed)
+        if body is None:
             out = {**kept_headers, **API_VERSION, **mark(ask.trace, CacheStatus.PASS)}
-            size = int(length) if length.isdecimal() else None
-            return Response(response.status, out, PassedBody(response, _ignore), size, ask.trace)
-        async with response:
-            body = await response.read(_LIMIT)
+            return Response(response.status, out, passed, length, ask.trace)
+        await passed.aclose()
         listing = Listing(self._clock.now(), kept_headers)
         await self._keep(key, listing, body)
         return self._reply(ask, (listing, body), CacheStatus.MISS)
+
+    async def _whole(self, passed: PassedBody) -> bytes | None:
+        try:
+            return await passed.whole(_LIMIT)
+        except BaseException:
+            await passed.aclose()
+            raise
 
     async def _kept(self, key: str) -> tuple[Listing, bytes] | None:
         try:
