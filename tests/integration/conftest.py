@@ -72,10 +72,15 @@ def setting(
 
 
 @pytest.fixture(scope="module")
-def shared(authority: TestAuthority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
-    """Started, for all tests of a module that each bring content of their own."""
+def shared(
+    request: pytest.FixtureRequest,
+    authority: TestAuthority,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Setting]:
+    """Started with the CONFIG of a module, for all its tests that each bring their own content."""
     with ScriptedRegistry(authority) as registry:
         setting = Setting(authority, registry, tmp_path_factory.mktemp("shared"))
+        setting.config |= getattr(request.module, "CONFIG", {})
         setting.start()
         yield setting
         setting.close()
