@@ -37,51 +37,46 @@ class Listings:
         key = f"{listing_key(ask.registry, ask.request.target, ask.accept)}#{ask.identity.key}"
         kept = await self._kept(key)
         known = await self._access.standing(ask)
-        if kept is not None and known is not Standing.UNKNOWN:
-            age_s = self._clock.now() - kept[0].checked_at
-            if known is Standing.FRESH and 0 <= age_s < self._settings.list_ttl:
-                return self._reply(ask, kept, CacheStatus.HIT)
-            if ask.site.upstream.is_resting() and self._may_be_stale(kept[0]):
-                return self._reply(ask, kept, CacheStatus.STALE_UNASKED)
+        if kept is not None and known is Standing.FRESH and self._is_fresh(kept[0]):
+            return self._reply(ask, kept, CacheStatus.HIT)
+        stale = None
+        if kept is not None and known is not Standing.UNKNOWN and self._may_be_stale(kept[0]):
+            stale = kept
+        if stale is not None and ask.site.upstream.is_resting():
+            return self._reply(ask, stale, CacheStatus.STALE_UNASKED)
         try:
-            return await self._fetch(ask, key)
+            return await self._fetch(ask, key, is_patient=stale is None)
         except UpstreamError as error:
-            may_bridge = kept is not None and known is not Standing.UNKNOWN
-            if kept is None or not (may_bridge and is_trouble(error.status)):
-                raise
-            if not self._may_be_stale(kept[0]):
+            if stale is None or not is_trouble(error.status):
                 raise
             ask.trace.error = str(error)
-            return self._reply(ask, kept, CacheStatus.STALE)
+            return self._reply(ask, stale, CacheStatus.STALE)
+
+    def _is_fresh(self, listing: Listing) -> bool:
+        return 0 <= self._clock.now() - listing.checked_at < self._settings.list_ttl
 
     def _may_be_stale(self, listing: Listing) -> bool:
         age_s = self._clock.now() - listing.checked_at
         return age_s < self._settings.list_ttl + self._settings.max_stale
 
-    async def _fetch(self, ask: Ask, key: str) -> Response:
+    async def _fetch(self, ask: Ask, key: str, *, is_patient: bool) -> Response:
         headers = {"Accept": ask.accept} if ask.accept else {}
-        response = await self._origin.open(ask, ask.request.method, headers)
+        response = await self._origin.open(ask, ask.request.method, headers, is_patient=is_patient)
         kept_headers = {
             name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
         }
-        passed, length = PassedBody(response, _ignore), length_of(response.headers)
-        body = None
-        if not ask.is_head and (length or 0) <= _LIMIT:
-            body = await self._whole(passed)
-        if body is None:
-            out = {**kept_headers, **API_VERSION, **mark(ask.trace, CacheStatus.PASS)}
-            return Response(response.status, out, passed, length, ask.trace)
-        await passed.aclose()
-        listing = Listing(self._clock.now(), kept_headers)
-        await self._keep(key, listing, body)
-        return self._reply(ask, (listing, body), CacheStatus.MISS)
-
-    async def _whole(self, passed: PassedBody) -> bytes | None:
+        body = PassedBody(response, _ignore)
         try:
-            return await passed.whole(_LIMIT)
+            content = None if ask.is_head else await body.whole(_LIMIT)
         except BaseException:
-            await passed.aclose()
+            await body.aclose()
             raise
+        if content is None:
+            out = {**kept_headers, **API_VERSION, **mark(ask.trace, CacheStatus.PASS)}
+            return Response(response.status, out, body, length_of(response.headers), ask.trace)
+        listing = Listing(self._clock.now(), kept_headers)
+        await self._keep(key, listing, content)
+        return self._reply(ask, (listing, content), CacheStatus.MISS)
 
     async def _kept(self, key: str) -> tuple[Listing, bytes] | None:
         try:
