@@ -19,6 +19,7 @@ from entrepot.engine.sites import Site
 from entrepot.engine.token_service import TokenService
 from entrepot.errors import EntrepotError, UpstreamError
 from entrepot.oci.error_body import ErrorCode
+from entrepot.oci.reference import Repository
 from entrepot.oci.route import (
     BlobRoute,
     Legacy,
@@ -57,6 +58,15 @@ class Service:
         route: Route | None = None
         try:
             route = parse_route(request.path)
+            return await self._answer(request, site, route, trace)
+        except EntrepotError as error:
+            return from_error(error, route, trace)
+        except Exception as error:
+            logger.exception("request failed inside the proxy")
+            return from_error(error, route, trace)
+
+    async def _answer(self, request: Request, site: Site, route: Route, trace: Trace) -> Response:
+        try:
             if isinstance(route, Other):
                 realm_of = await self._tokens.site_of_realm(request, site)
                 if realm_of is not None:
@@ -64,15 +74,9 @@ class Service:
                     return await self._tokens.token(request, realm_of, trace)
             return await self._route(request, site, route, trace)
         except UpstreamError as error:
-            if error.status == _UNAUTHORIZED:
-                repository = getattr(route, "repository", None)
-                return await self._tokens.challenge(request, site, repository, trace)
-            return from_error(error, route, trace)
-        except EntrepotError as error:
-            return from_error(error, route, trace)
-        except Exception as error:
-            logger.exception("request failed inside the proxy")
-            return from_error(error, route, trace)
+            if error.status != _UNAUTHORIZED:
+                raise
+            return await self._tokens.challenge(request, site, _repository_of(route), trace)
 
     async def _route(self, request: Request, site: Site, route: Route, trace: Trace) -> Response:
         _describe(trace, route)
@@ -84,7 +88,7 @@ class Service:
             )
             return problem(404, ErrorCode.UNSUPPORTED, message, trace)
         identity = self._tokens.identify(request, site)
-        repository = getattr(route, "repository", None)
+        repository = _repository_of(route)
         if identity is None:
             has_token = "authorization" in request.headers
             is_api = not isinstance(route, Other)
@@ -105,6 +109,10 @@ class Service:
                 return await self._listings.respond(ask)
             case _:
                 return await self._forward.respond(ask)
+
+
+def _repository_of(route: Route) -> Repository | None:
+    return getattr(route, "repository", None)
 
 
 def _plain(ask: Ask) -> Ask:
