@@ -19,6 +19,7 @@ MAX_HEADERS = 128
 
 _TARGET = re.compile(rb"[\x21-\x7e]+\Z")
 _METHOD = re.compile(r"[A-Z]{1,20}\Z")
+_VERSIONS = frozenset({"1.0", "1.1"})  # llhttp knows 0.9 and 2.0 too
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 _DENIALS = frozenset({401, 403, 407})
@@ -136,7 +137,7 @@ class RequestParser:
             raise BadRequest(431, "the request's head is too large")
         if _BAD_VALUE.search(value):
             raise BadRequest(400, "a header field holds control characters")
-        self._headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -150,13 +151,15 @@ class RequestParser:
 
     def _head(self) -> Head:
         method = self._parser.get_method().decode("latin-1")
-        if not _METHOD.match(method) or not _TARGET.match(self._target):
+        version = self._parser.get_http_version()
+        is_plausible = _METHOD.match(method) and _TARGET.match(self._target)
+        if not is_plausible or version not in _VERSIONS:
             raise BadRequest(400, "bad request line")
         head = Head(
             method=method,
             target=self._target.decode("ascii"),
             headers=[(n.decode("latin-1"), v.decode("latin-1")) for n, v in self._headers],
-            is_http10=self._parser.get_http_version() == "1.0",
+            is_http10=version == "1.0",
             keep_alive=self._parser.should_keep_alive(),
         )
         return _with_length(head)
