@@ -17,7 +17,7 @@ from entrepot.interception.tunnel_layer import HELD_MAX, EntrepotPaceHook, Pace,
 _HEAD_END = b"\r\n\r\n"
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _TLS_HANDSHAKE = 0x16
-_ORIGIN = re.compile(rb"http://[^/?#]*", re.IGNORECASE)
+_ORIGIN = re.compile(rb"\Ahttp://[^/?#]*", re.IGNORECASE)
 _NO_AUTHORITY = frozenset(" /?#@")
 # Of a request in absolute-form: said to us, not to that host. Its Host counts for nothing
 # (RFC 9112 section 3.2.2).
@@ -241,10 +241,11 @@ def _authority(text: str, default_port: int | None) -> Destination | None:
         return None
     try:
         parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, default_port if parts.port is None else parts.port
+        host = (parts.hostname or "").rstrip(".")
+        port = default_port if parts.port is None else parts.port
     except ValueError:
         return None
-    return Destination(host.rstrip("."), port) if host and port else None
+    return Destination(host, port) if host and port else None
 
 
 def _in_origin_form(data: bytes) -> bytes:

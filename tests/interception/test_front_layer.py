@@ -1,0 +1,356 @@
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+from mitmproxy.proxy import commands
+from mitmproxy.proxy.commands import Command, OpenConnection
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.events import OpenConnectionCompleted
+from mitmproxy.proxy.layers.tls import TlsClienthelloHook
+
+from entrepot.interception.front_layer import (
+    ClosedLayer,
+    Destination,
+    EntrepotJudgeHook,
+    FrontLayer,
+)
+from entrepot.interception.http1 import MAX_HEAD
+from entrepot.interception.http_layer import (
+    LINGER_S,
+    ClientExchange,
+    EntrepotExchangeHook,
+    ExchangeEnded,
+)
+from entrepot.interception.tunnel import Allowed, Judgement, Ourselves, Refused
+from entrepot.interception.tunnel_layer import HELD_MAX, EntrepotPaceHook
+from tests.interception.conversation import (
+    PEER,
+    Conversation,
+    closed,
+    every,
+    half_closed,
+    only,
+    status_of,
+)
+
+CONNECT = b"CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n"
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+@dataclass
+class Reception:
+    header_timeout_s: float = 60
+    connect_timeout_s: float = 10
+
+    def serves(self, peer: str) -> bool:
+        return peer == PEER
+
+    def intercepts(self, host: str, port: int) -> bool:
+        return (host, port) in {("registry.test", 443), ("plain.test", 80), ("2001:db8::1", 443)}
+
+
+def make(peer: str = PEER) -> Conversation:
+    def layer(context: Context) -> FrontLayer:
+        return FrontLayer(context, Reception())
+
+    return Conversation(layer, peer)
+
+
+@pytest.fixture
+def talk() -> Conversation:
+    return make()
+
+
+def asked(told: list[Command]) -> ClientExchange:
+    return only(told, EntrepotExchangeHook).exchange
+
+
+def judged(talk: Conversation, told: list[Command], judgement: Judgement) -> list[Command]:
+    hook = only(told, EntrepotJudgeHook)
+    hook.destination.judgement = judgement
+    return talk.complete(hook)
+
+
+def destination(told: list[Command]) -> Destination:
+    return only(told, EntrepotJudgeHook).destination
+
+
+HERE = Allowed((("192.0.2.80", 80),))
+
+
+def opened(talk: Conversation, told: list[Command]) -> bytes:
+    """Let the server that was asked for answer; returns what it is sent."""
+    connecting = only(told, OpenConnection)
+    reply = talk.tell(OpenConnectionCompleted(connecting, None))
+    return b"".join(
+        each.data
+        for each in every(reply, commands.SendData)
+        if each.connection is connecting.connection
+    )
+
+
+class TestOriginForm:
+    def test_is_for_the_proxy_itself(self, talk: Conversation) -> None:
+        exchange = asked(talk.hear(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\n\r\n"))
+        assert exchange.head.target == "/healthz"
+        assert exchange.place.scheme == "http"
+        assert exchange.place.authority is None
+
+    def test_the_connection_is_kept(self, talk: Conversation) -> None:
+        request = b"GET / HTTP/1.1\r\nHost: proxy\r\n\r\n"
+        first = asked(talk.hear(request))
+        assert first.head.keep_alive
+        talk.tell(ExchangeEnded(first, keep_alive=True))
+        assert asked(talk.hear(request)) is not first
+
+    def test_byte_by_byte(self, talk: Conversation) -> None:
+        request = b"GET / HTTP/1.1\r\nHost: proxy\r\n\r\n"
+        for byte in request[:-1]:
+            assert every(talk.hear(bytes([byte])), EntrepotExchangeHook) == []
+        assert asked(talk.hear(request[-1:])).head.target == "/"
+
+    @pytest.mark.parametrize(
+        "request_", [b"\r\n\r\n", b"NONSENSE\r\n\r\n", b"G\x00T / HTTP/1.1\r\n\r\n"]
+    )
+    def test_what_is_none(self, talk: Conversation, request_: bytes) -> None:
+        talk.hear(request_)
+        assert not talk.sent or status_of(talk.sent) == 400
+
+
+class TestConnectToARegistry:
+    def test_opens_at_once(self, talk: Conversation) -> None:
+        told = talk.hear(CONNECT % b"registry.test:443")
+        assert talk.sent == ESTABLISHED
+        assert every(told, EntrepotJudgeHook) == []
+        assert talk.context.server.address == ("registry.test", 443)
+
+    @pytest.mark.parametrize("target", [b"Registry.TEST:443", b"registry.test.:443"])
+    def test_however_it_is_spelled(self, talk: Conversation, target: bytes) -> None:
+        talk.hear(CONNECT % target)
+        assert talk.context.server.address == ("registry.test", 443)
+
+    def test_by_address(self, talk: Conversation) -> None:
+        talk.hear(CONNECT % b"[2001:DB8::1]:443")
+        assert talk.context.server.address == ("2001:db8::1", 443)
+
+    def test_tls_is_recognised_by_its_first_byte(self, talk: Conversation) -> None:
+        talk.hear(CONNECT % b"registry.test:443")
+        told = talk.hear(CLIENT_HELLO)
+        assert only(told, TlsClienthelloHook).data.client_hello.sni == "registry.test"
+
+    def test_also_when_it_comes_with_the_connect(self, talk: Conversation) -> None:
+        told = talk.hear(CONNECT % b"registry.test:443" + CLIENT_HELLO)
+        assert talk.sent == ESTABLISHED
+        assert only(told, TlsClienthelloHook)
+
+    def test_plain_http_within(self, talk: Conversation) -> None:
+        talk.hear(CONNECT % b"registry.test:443")
+        exchange = asked(talk.hear(b"GET /v2/ HTTP/1.1\r\nHost: registry.test:443\r\n\r\n"))
+        assert exchange.place.scheme == "http"
+        assert exchange.place.authority == "registry.test:443"
+
+    def test_a_client_that_leaves_before_it_speaks(self, talk: Conversation) -> None:
+        talk.hear(CONNECT % b"registry.test:443")
+        assert closed(talk.lose()) == [talk.client]
+
+    def test_on_another_port_it_is_no_registry(self, talk: Conversation) -> None:
+        assert destination(talk.hear(CONNECT % b"registry.test:8443")).port == 8443
+
+
+class TestConnectElsewhere:
+    def test_is_judged(self, talk: Conversation) -> None:
+        found = destination(talk.hear(CONNECT % b"Other.test:8443"))
+        assert (found.host, found.port) == ("other.test", 8443)
+        assert talk.sent == b""
+
+    def test_nobody_judged_is_refused(self, talk: Conversation) -> None:
+        talk.complete(only(talk.hear(CONNECT % b"other.test:443"), EntrepotJudgeHook))
+        assert status_of(talk.sent) == 500
+
+    def test_allowed_becomes_a_tunnel(self, talk: Conversation) -> None:
+        told = talk.hear(CONNECT % b"other.test:443" + b"early")
+        told = judged(talk, told, Allowed((("192.0.2.80", 443),)))
+        assert only(told, OpenConnection).connection.address == ("192.0.2.80", 443)
+        assert opened(talk, told) == b"early"
+        assert talk.sent == ESTABLISHED
+
+    def test_refused_is_answered(self, talk: Conversation) -> None:
+        told = judged(talk, talk.hear(CONNECT % b"other.test:443"), Refused(403, "no"))
+        assert status_of(talk.sent) == 403
+        assert half_closed(told) == [talk.client]
+
+    def test_the_proxy_itself_is_not_connected_to(self, talk: Conversation) -> None:
+        told = judged(talk, talk.hear(CONNECT % b"proxy:3128"), Ourselves())
+        assert status_of(talk.sent) == 403
+        assert every(told, OpenConnection) == []
+
+    @pytest.mark.parametrize(
+        "target",
+        [b"", b":443", b"a", b"a:", b"a:0", b"a:x", b"a:70000", b"u@a:443", b"a:443/x", b"a:443?x",
+         b"a:443#x", b"http://a:443", b"[::1:443", b"\x80:443", b"a\tb:443", b"a\nb:443", b".:443"],
+    )  # fmt: skip
+    def test_bogus_targets(self, talk: Conversation, target: bytes) -> None:
+        told = talk.hear(CONNECT % target)
+        assert status_of(talk.sent) == 400
+        assert every(told, EntrepotJudgeHook) == []
+
+
+class TestWhileJudging:
+    def test_what_comes_is_kept_in_order(self, talk: Conversation) -> None:
+        hook = talk.hear(CONNECT % b"other.test:443" + b"one ")
+        assert talk.hear(b"two ") == []
+        talk.hear(b"three")
+        assert opened(talk, judged(talk, hook, HERE)) == b"one two three"
+
+    def test_a_client_that_sends_much_is_to_wait(self, talk: Conversation) -> None:
+        hook = talk.hear(b"POST http://other.test/ HTTP/1.1\r\nHost: other.test\r\n\r\n")
+        assert every(talk.hear(bytes(HELD_MAX // 2)), EntrepotPaceHook) == []
+        for _ in range(2):
+            pace = only(talk.hear(bytes(HELD_MAX)), EntrepotPaceHook).pace
+            assert pace.client is talk.client
+            assert not pace.may_read
+        told = judged(talk, hook, HERE)
+        assert only(told, EntrepotPaceHook).pace.may_read
+        assert len(opened(talk, told)) > 2 * HELD_MAX
+
+    def test_a_client_that_leaves(self, talk: Conversation) -> None:
+        hook = only(talk.hear(CONNECT % b"other.test:443"), EntrepotJudgeHook)
+        assert closed(talk.lose()) == [talk.client]
+        assert talk.complete(hook) == []
+
+    def test_timers_are_nothing_to_it(self, talk: Conversation) -> None:
+        talk.hear(b"CONN")
+        talk.hear((CONNECT % b"other.test:443")[4:])
+        assert talk.ring() == []
+
+
+class TestAbsoluteForm:
+    def test_to_a_registry(self, talk: Conversation) -> None:
+        exchange = asked(
+            talk.hear(b"GET http://plain.test/v2/ HTTP/1.1\r\nHost: plain.test\r\n\r\n")
+        )
+        assert exchange.head.target == "http://plain.test/v2/"
+        assert exchange.place.authority is None
+
+    def test_one_request_a_connection(self, talk: Conversation) -> None:
+        """The next may be for a host that is none of ours: Go's client keeps proxies' connections
+        for all hosts.
+        """
+        exchange = asked(
+            talk.hear(b"GET http://plain.test/ HTTP/1.1\r\nConnection: keep-alive\r\n\r\n")
+        )
+        assert not exchange.head.keep_alive
+
+    def test_to_the_proxy_itself_is_for_its_own_pages(self, talk: Conversation) -> None:
+        told = talk.hear(b"GET http://proxy:3128/ca.crt?x=1 HTTP/1.1\r\nHost: proxy\r\n\r\n")
+        exchange = asked(judged(talk, told, Ourselves()))
+        assert exchange.head.target == "/ca.crt?x=1"
+        assert not exchange.head.keep_alive
+
+    def test_elsewhere_is_relayed_as_the_server_wants_it(self, talk: Conversation) -> None:
+        told = talk.hear(
+            b"POST HTTP://Other.test:80/a/b?c=d#e HTTP/1.1\r\n"
+            b"Host: elsewhere.test\r\nhOST: twice.test\r\nProxy-Authorization: Basic abc\r\n"
+            b"Proxy-Connection: keep-alive\r\nConnection: keep-alive\r\nKeep-Alive: 5\r\n"
+            b"Content-Length: 5\r\nX-Kept: yes\r\n\r\nhe"
+        )
+        assert destination(told).host == "other.test"
+        assert opened(talk, judged(talk, told, HERE)) == (
+            b"POST /a/b?c=d HTTP/1.1\r\nHost: Other.test:80\r\n"
+            b"Content-Length: 5\r\nX-Kept: yes\r\nConnection: close\r\n\r\nhe"
+        )
+        assert talk.sent == b""
+
+    @pytest.mark.parametrize(
+        ("target", "path"),
+        [
+            (b"http://other.test", b"/"),
+            (b"http://other.test/", b"/"),
+            (b"http://other.test?x", b"/?x"),
+            (b"http://other.test#x", b"/"),
+            (b"http://other.test/a//b/../c", b"/a//b/../c"),
+            (b"http://other.test/?u=http://x/", b"/?u=http://x/"),
+        ],
+    )
+    def test_paths_are_left_as_they_are(
+        self, talk: Conversation, target: bytes, path: bytes
+    ) -> None:
+        told = talk.hear(b"GET " + target + b" HTTP/1.1\r\n\r\n")
+        assert destination(told).port == 80
+        sent = opened(talk, judged(talk, told, HERE))
+        assert sent.startswith(b"GET " + path + b" HTTP/1.1\r\n")
+
+    def test_refused(self, talk: Conversation) -> None:
+        told = talk.hear(b"GET http://169.254.169.254/ HTTP/1.1\r\n\r\n")
+        judged(talk, told, Refused(403, "no"))
+        assert status_of(talk.sent) == 403
+
+    @pytest.mark.parametrize(
+        "target",
+        [b"http://", b"http:///x", b"http://u:p@other.test/", b"http://a:x/", b"http://[::1/",
+         b"http://a\nb/", b"https://other.test/", b"ftp://other.test/"],
+    )  # fmt: skip
+    def test_bogus_targets(self, talk: Conversation, target: bytes) -> None:
+        told = talk.hear(b"GET " + target + b" HTTP/1.1\r\n\r\n")
+        assert status_of(talk.sent) == 400
+        assert every(told, EntrepotJudgeHook) == []
+
+
+class TestRefusals:
+    def test_clients_that_are_not_served(self) -> None:
+        talk = make("198.51.100.9")
+        told = talk.hear(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\n\r\n")
+        assert status_of(talk.sent) == 403
+        assert b"198.51.100.9" in talk.sent
+        assert every(told, EntrepotExchangeHook) == []
+
+    def test_a_head_that_does_not_end(self, talk: Conversation) -> None:
+        talk.hear(b"GET / HTTP/1.1\r\n")
+        talk.hear(b"X: y\r\n" * (MAX_HEAD // 6 + 1))
+        assert status_of(talk.sent) == 431
+
+    def test_a_head_that_does_not_come(self, talk: Conversation) -> None:
+        talk.hear(b"GET / HTTP/1.1\r\n")
+        talk.hear(b"X: y\r\n")
+        assert [timer.delay for timer in talk.timers] == [60]
+        told = talk.ring()
+        assert status_of(talk.sent) == 408
+        assert half_closed(told) == [talk.client]
+
+    def test_a_client_that_leaves_before_its_head_is_whole(self, talk: Conversation) -> None:
+        talk.hear(b"GET / HT")
+        assert closed(talk.lose()) == [talk.client]
+
+    def test_the_client_is_heard_out(self, talk: Conversation) -> None:
+        talk.hear(b"G")
+        header_timer = talk.timers[0]
+        talk.hear(b"ET ftp://a/ HTTP/1.1\r\n\r\n")
+        talk.taken()
+        assert talk.hear(b"more") == []
+        assert talk.ring(header_timer) == []
+        assert talk.timers[-1].delay == LINGER_S
+        assert closed(talk.ring()) == [talk.client]
+
+    def test_until_it_has_gone(self, talk: Conversation) -> None:
+        talk.hear(b"GET ftp://a/ HTTP/1.1\r\n\r\n")
+        assert closed(talk.lose()) == [talk.client]
+
+
+def test_a_closed_layer_ends_the_connection() -> None:
+    talk = Conversation(ClosedLayer)
+    assert closed(talk.opening) == [talk.client]
+    assert talk.hear(b"GET / HTTP/1.1\r\n\r\n") == []
+
+
+def client_hello() -> bytes:
+    """As OpenSSL says it."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="registry.test")
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+CLIENT_HELLO = client_hello()
