@@ -57,6 +57,7 @@ class TunnelPolicy:
         resolve: Resolve,
     ) -> None:
         self._settings = settings
+        self._exceptions = [_canonical(pattern) for pattern in settings.hosts]
         self._own_names = frozenset(own_names)
         self._own_ports = own_ports
         self._resolve = resolve
@@ -84,7 +85,7 @@ class TunnelPolicy:
         if port not in self._settings.ports:
             return Refused(403, f"port {port} is not among those this proxy connects to")
         name = _canonical(host)
-        is_exception = any(fnmatchcase(name, pattern) for pattern in self._settings.hosts)
+        is_exception = any(fnmatchcase(name, pattern) for pattern in self._exceptions)
         if (self._settings.policy == "allow") == is_exception:
             return Refused(403, f"{host} is not a host that this proxy connects to")
         return None
