@@ -9,11 +9,18 @@ from entrepot.engine.access import Access
 from entrepot.engine.ask import Ask, Origin
 from entrepot.engine.body import ContentBody, FillBody, PassedBody
 from entrepot.engine.facts import Facts
-from entrepot.engine.fill import Fill, FillStatistics
+from entrepot.engine.fill import Fill, FillStatistics, covered
 from entrepot.engine.message import Response
-from entrepot.engine.reply import CacheStatus, content_headers, mark, matches_etag, partial
+from entrepot.engine.reply import (
+    CacheStatus,
+    content_headers,
+    length_of,
+    mark,
+    matches_etag,
+    partial,
+)
 from entrepot.engine.single_flight import SingleFlight
-from entrepot.errors import EntrepotError, StorageError, UpstreamError
+from entrepot.errors import StorageError, UpstreamError
 from entrepot.oci.byte_range import ByteRange, RangeRequest
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCTET_STREAM
@@ -30,8 +37,17 @@ _PARTIAL = 206
 class _Failure:
     """A fill that did not begin, and for whom."""
 
-    asker: tuple[str, str, str]
-    error: EntrepotError
+    asker: tuple[str, str, str]  # registry, path and identity
+    error: UpstreamError | StorageError
+
+    def is_also_of(self, asker: tuple[str, str, str]) -> bool:
+        """A herd that asks alike fails alike: each in turn would wait as long as the first. An
+        outage is the same to all who ask that registry, the store's to everybody; what was refused
+        to one says nothing about others.
+        """
+        if self.asker == asker or isinstance(self.error, StorageError):
+            return True
+        return self.asker[0] == asker[0] and is_trouble(self.error.status)
 
 
 class Blobs:
@@ -91,7 +107,9 @@ class Blobs:
         except StorageError:
             return None  # the upstream has it, too
 
-    async def _from_store(self, ask: Ask, content: Content) -> Response:
+    async def _from_store(
+        self, ask: Ask, content: Content, status: CacheStatus = CacheStatus.HIT
+    ) -> Response:
         response: Response | None = None
         try:
             digest, size = content.entry.digest, content.entry.size
@@ -99,7 +117,7 @@ class Blobs:
             headers = {
                 **content_headers(digest, OCTET_STREAM),
                 "Accept-Ranges": "bytes",
-                **mark(ask.trace, CacheStatus.HIT),
+                **mark(ask.trace, status),
             }
             span = self._wanted(ask, digest, size, headers)
             if isinstance(span, Response):
@@ -116,11 +134,10 @@ class Blobs:
         self, ask: Ask, digest: Digest, size: int, headers: dict[str, str]
     ) -> ByteRange | Response | None:
         """The range to send (None: all), or the answer that takes no body."""
-        request = ask.request.headers
-        if matches_etag(request.get("if-none-match"), digest):
+        if matches_etag(ask.request.headers.get("if-none-match"), digest):
             return Response(304, headers, trace=ask.trace)
-        asked = RangeRequest.parse(request.get("range"))
-        if asked is None or not matches_etag(request.get("if-range", f'"{digest}"'), digest):
+        asked = _range_of(ask, digest)
+        if asked is None:
             return None
         span = asked.resolve(size)
         if span is not None:
@@ -145,11 +162,10 @@ class Blobs:
                 raise
             return await self._from_store(ask, content)
         await self._facts.add_members(ask.registry, ask.repository, (digest,))
-        length = answer.headers.get("Content-Length", "")
         headers |= mark(ask.trace, CacheStatus.PASS)
         if matches_etag(ask.request.headers.get("if-none-match"), digest):
             return Response(304, headers, trace=ask.trace)
-        return Response(200, headers, b"", int(length) if length.isdecimal() else None, ask.trace)
+        return Response(200, headers, b"", length_of(answer.headers), ask.trace)
 
     async def _from_upstream(self, ask: Ask, digest: Digest) -> Response:
         try:
@@ -157,13 +173,13 @@ class Blobs:
         except StorageError as error:
             ask.trace.error = str(error)
             return await self._bypass(ask, digest)
+        status = CacheStatus.MISS if is_first else CacheStatus.COLLAPSED
         if fill is None:
             content = await self._stored(digest)
             if content is None:
                 return await self._bypass(ask, digest)
-            return await self._from_store(ask, content)
+            return await self._from_store(ask, content, status)
         try:
-            status = CacheStatus.MISS if is_first else CacheStatus.COLLAPSED
             return await self._from_fill(ask, fill, status)
         finally:
             fill.detach()
@@ -180,7 +196,7 @@ class Blobs:
             span = wanted
         if span and span.start > fill.watermark + _FAR:
             return await self._bypass(ask, fill.digest)
-        body = FillBody(fill, span, lambda rest: self._passed(ask, rest))
+        body = FillBody(fill, span, lambda start, stop: self._passed(ask, start, stop))
         length = len(span) if span else size
         response = Response(200, headers, body, length, ask.trace)
         return partial(response, span, size) if span and size is not None else response
@@ -188,8 +204,7 @@ class Blobs:
     async def _fill(self, ask: Ask, digest: Digest) -> tuple[Fill | None, bool]:
         """The running fill or one of our own making, attached to; None if it has just ended.
 
-        Who did not start it needs a word of the upstream of its own; and what was refused to who
-        started it says nothing about others.
+        Who did not start it needs a word of the upstream of its own.
         """
         await self._access.refuse_known_absence(ask)
         asker = (ask.registry, ask.path, ask.identity.key)
@@ -207,11 +222,14 @@ class Blobs:
             outcome = self._fills.get(digest) or await self._starting.run(digest, begin)
             if not isinstance(outcome, _Failure):
                 break
-            # A herd that asks alike fails alike: each in turn would wait as long as the first.
-            if outcome.asker == asker:
+            if outcome.is_also_of(asker):
                 raise outcome.error
-        if outcome is None or not outcome.attach():
-            return None, False
+        if outcome is not None and not outcome.attach():
+            if outcome.has_failed:
+                await outcome.wait_begun()  # raises what it failed of
+            outcome = None
+        if outcome is None:
+            return None, is_mine
         try:
             if not is_mine:
                 await self._access.ensure(ask, digest)
@@ -255,21 +273,34 @@ class Blobs:
 
     # Past the store.
 
-    async def _passed(self, ask: Ask, rest: ByteRange) -> PassedBody:
-        headers = {"Range": f"bytes={rest.start}-{rest.stop - 1}"}
-        response = await self._origin.open(ask, "GET", headers)
-        if rest.start and response.status != _PARTIAL:
-            await response.aclose()
+    async def _passed(self, ask: Ask, start: int, stop: int | None) -> PassedBody:
+        """From `start` on: `stop` is said where it is known, and not where it is the end."""
+        last = "" if stop is None else stop - 1
+        response = await self._origin.open(ask, "GET", {"Range": f"bytes={start}-{last}"})
+        begins_there = False
+        try:
+            begins_there = covered(response, start)[0] == 0
+        finally:
+            if not begins_there:
+                await response.aclose()
+        if not begins_there:
             raise UpstreamError(f"{ask.registry} cannot continue in the middle of a blob")
         return PassedBody(response, lambda size: self._fetched(ask.registry, size))
 
     async def _bypass(self, ask: Ask, digest: Digest) -> Response:
-        wanted = ask.request.headers.get("range")
-        answer = await self._origin.open(ask, "GET", {"Range": wanted} if wanted else {})
+        is_part = _range_of(ask, digest) is not None
+        wanted = {"Range": ask.request.headers["range"]} if is_part else {}
+        answer = await self._origin.open(ask, "GET", wanted)
         headers = content_headers(digest, OCTET_STREAM) | mark(ask.trace, CacheStatus.BYPASS)
         if answer.status == _PARTIAL and "Content-Range" in answer.headers:
             headers["Content-Range"] = answer.headers["Content-Range"]
-        length = answer.headers.get("Content-Length", "")
         body = PassedBody(answer, lambda size: self._fetched(ask.registry, size))
-        size = int(length) if length.isdecimal() else None
-        return Response(answer.status, headers, body, size, ask.trace)
+        return Response(answer.status, headers, body, length_of(answer.headers), ask.trace)
+
+
+def _range_of(ask: Ask, digest: Digest) -> RangeRequest | None:
+    """RFC 9110 section 14.2: of a GET alone, and only of what If-Range names."""
+    request = ask.request.headers
+    if ask.is_head or not matches_etag(request.get("if-range", f'"{digest}"'), digest):
+        return None
+    return RangeRequest.parse(request.get("range"))

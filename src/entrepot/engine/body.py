@@ -40,7 +40,7 @@ class FillBody:
         self,
         fill: Fill,
         span: ByteRange | None,
-        bypass: Callable[[ByteRange], Awaitable["PassedBody"]],
+        bypass: Callable[[int, int | None], Awaitable["PassedBody"]],
     ) -> None:
         self._fill = fill
         self._offset = span.start if span else 0
@@ -50,25 +50,28 @@ class FillBody:
         self._is_attached = fill.attach()
 
     async def read(self, size: int) -> bytes:
-        if self._passed is not None:
-            return await self._passed.read(size)
         stop = self._fill.size if self._stop is None else self._stop
-        if stop is not None and self._offset >= stop:
+        if stop is not None:
+            size = min(size, stop - self._offset)
+        if size <= 0:
             return b""
+        if self._passed is None:
+            data = await self._read_fill(size, stop)
+        else:
+            data = await self._passed.read(size)
+        self._offset += len(data)
+        return data
+
+    async def _read_fill(self, size: int, stop: int | None) -> bytes:
         try:
             if not await self._fill.wait_beyond(self._offset):
                 return b""
-            wanted = size if stop is None else min(size, stop - self._offset)
-            data = await self._fill.read(self._offset, wanted)
+            return await self._fill.read(self._offset, size)
         except StorageError:
             # Availability before efficiency: a full disk must not fail a pull. What passes this
             # way is not admitted to the store; its digest is the client's to check, as always.
-            if stop is None:
-                raise
-            self._passed = await self._bypass(ByteRange(self._offset, stop))
+            self._passed = await self._bypass(self._offset, stop)
             return await self._passed.read(size)
-        self._offset += len(data)
-        return data
 
     async def aclose(self) -> None:
         if self._is_attached:

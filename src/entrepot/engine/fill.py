@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from entrepot.engine.reply import length_of
 from entrepot.errors import DigestMismatch, EntrepotError, StorageError, UpstreamError
 from entrepot.oci.byte_range import parse_content_range
 from entrepot.oci.digest import Digest
@@ -46,7 +47,7 @@ class FillStatistics:
 
 
 class Fill:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of
         self,
         digest: Digest,
         draft: Draft,
@@ -54,6 +55,7 @@ class Fill:
         *,
         retries: int,
         fetched: Callable[[int], None],
+        pause_s: float = _PAUSE_S,
     ) -> None:
         self.digest = digest
         self.size: int | None = None
@@ -62,6 +64,7 @@ class Fill:
         self._fetch = fetch
         self._retries = retries
         self._fetched = fetched
+        self._pause_s = pause_s
         self._state = _State.RUNNING
         self._is_over = False
         self._error: EntrepotError | None = None
@@ -81,12 +84,16 @@ class Fill:
     def is_complete(self) -> bool:
         return self._state is _State.COMPLETE
 
+    @property
+    def has_failed(self) -> bool:
+        return self._state is _State.FAILED
+
     async def wait_begun(self) -> None:
         """Until the upstream has answered and there is something to give out, or raise what it
         said instead. What is all last piece has to hold first: then an error can still be said.
         """
         await self._begun.wait()
-        if self._error is not None and self._state is _State.FAILED:
+        if self._error is not None:
             raise self._error
         if self.size is not None and self.size <= HOLD_BACK:
             await self.wait_beyond(max(0, self.size - 1))
@@ -105,8 +112,8 @@ class Fill:
         return await self._draft.read(offset, min(size, self.watermark - offset))
 
     def attach(self) -> bool:
-        """False where it is too late: it has failed, or ended and closed its file."""
-        if self._state is _State.FAILED or (self._is_over and not self.readers):
+        """False where it is too late: it is over, and its file closed."""
+        if self._is_over and not self.readers:
             return False
         self.readers += 1
         return True
@@ -128,27 +135,33 @@ class Fill:
             self._end(_State.COMPLETE)
             await self._draft.commit(OCTET_STREAM)
         except DigestMismatch as error:
-            await self._draft.discard()
-            self._end(_State.FAILED, error)
+            await self._fail(error, self._draft.discard)
+        except UpstreamError as error:
+            await self._fail(error, self._draft.suspend)
         except StorageError as error:
-            await self._draft.discard()
+            await self._fail(error, self._draft.discard)
+        except asyncio.CancelledError:
+            await self._fail(UpstreamError("the proxy is shutting down"), self._draft.suspend)
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not leave readers waiting
+            await self._fail(StorageError(f"fill failed: {error!r}"), self._draft.discard)
+        finally:
+            self._is_over = True
+            self._close_if_done()
+
+    async def _fail(self, error: EntrepotError, leave: Callable[[], Awaitable[None]]) -> None:
+        """Whatever becomes of the draft, readers hear of it: they would wait for ever. Those of
+        what is whole have it all, also where it cannot be kept.
+        """
+        try:
+            await leave()
+        except Exception as trouble:  # noqa: BLE001 - it would end all that runs beside this fill
+            logger.warning("the draft of %s is left as it is: %r", self.digest, trouble)
+        finally:
             if self.is_complete:
                 logger.warning("%s is served but not kept: %s", self.digest, error)
             else:
                 self._end(_State.FAILED, error)
-        except UpstreamError as error:
-            await self._draft.suspend()
-            self._end(_State.FAILED, error)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._draft.suspend())
-            self._end(_State.FAILED, UpstreamError("the proxy is shutting down"))
-            raise
-        except Exception as error:  # noqa: BLE001 - a defect of ours must not leave readers waiting
-            await self._draft.discard()
-            self._end(_State.FAILED, StorageError(f"fill failed: {error!r}"))
-        finally:
-            self._is_over = True
-            self._close_if_done()
 
     def _end(self, state: _State, error: EntrepotError | None = None) -> None:
         if error is not None:
@@ -180,7 +193,7 @@ class Fill:
                 failures = 1 if self._draft.size > before else failures + 1
                 if not self._begun.is_set() or failures > self._retries or _is_final(error):
                     raise
-                await asyncio.sleep(min(_PAUSE_S * 2**failures, _PAUSE_MAX_S))
+                await asyncio.sleep(min(self._pause_s * 2**failures, _PAUSE_MAX_S))
 
     def _is_all_here(self) -> bool:
         return self.size is not None and self._draft.size == self.size
@@ -205,15 +218,9 @@ class Fill:
 
     def _enter(self, response: UpstreamResponse, start: int) -> int:
         """Check what the answer covers; return how many of its bytes are here already."""
-        if response.status == 206:  # noqa: PLR2004 - Partial Content
-            span = parse_content_range(response.headers.get("Content-Range", ""))
-            if span is None or span[0].start != start:
-                raise UpstreamError("the upstream answered another range than the one asked for")
-            self._announce(span[1])
-            return 0
-        length = response.headers.get("Content-Length", "")
-        self._announce(int(length) if length.isdecimal() else None)
-        return start
+        skip, size = covered(response, start)
+        self._announce(size)
+        return skip
 
     def _announce(self, size: int | None) -> None:
         if size is None:
@@ -228,6 +235,18 @@ class Fill:
             raise DigestMismatch(f"{self.digest}: more bytes came than were announced")
         await self._draft.write(data)
         self._notify()
+
+
+def covered(response: UpstreamResponse, start: int) -> tuple[int, int | None]:
+    """How many bytes of an answer come before `start`, from where it was asked for, and the size of
+    the whole where it is told.
+    """
+    if response.status != 206:  # noqa: PLR2004 - Partial Content
+        return start, length_of(response.headers)
+    span = parse_content_range(response.headers.get("Content-Range", ""))
+    if span is None or span[0].start != start:
+        raise UpstreamError("the upstream answered another range than the one asked for")
+    return 0, span[1]
 
 
 def _is_final(error: UpstreamError) -> bool:
