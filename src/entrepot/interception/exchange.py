@@ -9,7 +9,7 @@ from email.utils import formatdate
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from entrepot.engine.message import Body, Exchange, Headers, Request, Response, Trace
+from entrepot.engine.message import Body, Exchange, Headers, Request, Response
 from entrepot.engine.problem import problem
 from entrepot.errors import EntrepotError, UpstreamError
 from entrepot.interception.client_port import ClientPort
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _SMALLEST = 16 << 10
 _LARGEST = 1 << 20
 _BUDGET = 16 << 20
+_NOT_ANSWERED = 499  # in log and metrics, as nginx has it: the client did not wait
 _BODILESS = frozenset({204, 304})
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
@@ -69,7 +70,7 @@ class ExchangeRunner:
         exchange.body.pace = port.pace
         started = time.monotonic()
         request = Request(method=exchange.head.method, path="/", client=port.client)
-        response = Response(500, trace=Trace(error="not answered"))
+        response = Response(_NOT_ANSWERED)
         sending = _Sending(exchange, port, self._sending)
         try:
             try:
