@@ -34,7 +34,7 @@ def ca_group() -> None:
 @ca_group.command()
 @_where
 def init(config_path: Path | None, data: str | None) -> None:
-    """Make the CA where there is none yet; tell where it is and its fingerprint."""
+    """Make the CA where there is none. Tells where it is, and its fingerprint."""
     config = _config(config_path, data)
     authority = _open(config, create=True)
     click.echo(f"CA           {config.ca.certificate or directory_of(config) / 'ca.crt'}")
@@ -45,7 +45,7 @@ def init(config_path: Path | None, data: str | None) -> None:
 @_where
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(config_path: Path | None, data: str | None, *, as_json: bool) -> None:
-    """Show who signs, until when and for what, and a pending rotation."""
+    """Show the CA that signs, and a pending rotation."""
     authority = _open(_config(config_path, data), create=False)
     facts = _facts(authority)
     if as_json:
@@ -61,7 +61,10 @@ def show(config_path: Path | None, data: str | None, *, as_json: bool) -> None:
 @click.option("--overlap", metavar="TIME", help="How long the old CA signs on (30d, 12h, 0s).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rotate(config_path: Path | None, data: str | None, overlap: str | None, *, yes: bool) -> None:
-    """Make a new CA that takes over after an overlap, in which clients learn to trust it."""
+    """Make a CA that takes over after an overlap.
+
+    In the overlap every client has to learn to trust it.
+    """
     overrides = {"data": data, "ca.overlap": overlap}
     config = load_for_cli(config_path, {key: text for key, text in overrides.items() if text})
     now = SystemClock().now()
@@ -85,10 +88,18 @@ def rotate(config_path: Path | None, data: str | None, overlap: str | None, *, y
 
 @ca_group.command()
 @_where
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Not to stdout.")
-@click.option("--format", "encoding", type=click.Choice(["pem", "der"]), default="pem")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; default: stdout."
+)
+@click.option(
+    "--format",
+    "encoding",
+    type=click.Choice(["pem", "der"]),
+    default="pem",
+    help="pem: all of it; der: the CA that signs.",
+)
 def export(config_path: Path | None, data: str | None, output: Path | None, encoding: str) -> None:
-    """Write out what clients are to trust: all of it in PEM, in DER the CA that signs."""
+    """Write out what clients are to trust."""
     authority = _open(_config(config_path, data), create=False)
     bundle = authority.standing.bundle
     content = authority.bundle_pem() if encoding == "pem" else bundle[0].public_bytes(Encoding.DER)

@@ -21,9 +21,9 @@ def cache_group() -> None:
 
 @cache_group.command("scrub")
 @config_option
-@click.option("--data", metavar="DIR", help="The data directory, if not the configured one.")
+@click.option("--data", metavar="DIR", help="Data directory, in place of the settings'.")
 @click.option("--rate", metavar="SIZE", help="Bytes a second to read at most; default: no limit.")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def scrub(config_path: Path | None, data: str | None, rate: str | None, *, as_json: bool) -> None:
     """Read everything, and remove what is not what its digest says.
 

@@ -27,7 +27,10 @@ def show(config_path: Path | None, *, as_json: bool) -> None:
 @config_group.command()
 @config_option
 def check(config_path: Path | None) -> None:
-    """Say what is wrong with the settings; exit 0 when nothing is, else 1."""
+    """Say what is wrong with the settings.
+
+    Exits with 0 when nothing is, else with 1.
+    """
     load_for_cli(config_path)
     click.echo("The configuration is right.")
 

@@ -12,8 +12,12 @@ from entrepot.errors import ConfigError, StorageError
 
 @click.command("serve")
 @config_option
-@click.option("--listen", metavar="ADDR:PORT", help="Where to listen; default *:3128.")
-@click.option("--data", metavar="DIR", help="Where the CA and the cache are kept.")
+@click.option(
+    "--listen",
+    metavar="ADDR:PORT",
+    help="Where to listen, in place of the settings'; their default: *:3128.",
+)
+@click.option("--data", metavar="DIR", help="Data directory, in place of the settings'.")
 def serve_command(config_path: Path | None, listen: str | None, data: str | None) -> None:
     """Run the proxy in the foreground.
 
