@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from entrepot.engine.fill import Fill
 from entrepot.errors import UpstreamError
@@ -46,6 +46,11 @@ class Reply:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def as_response(reply: Reply) -> UpstreamResponse:
+    """It is one as far as the engine knows them."""
+    return cast("UpstreamResponse", reply)
 
 
 def whole(*steps: Step, size: int | None = len(BODY)) -> Reply:
