@@ -57,14 +57,14 @@ class Held(Given):
 class Stage:
     """Runs exchanges, and remembers what was asked and what was observed."""
 
-    def __init__(self, answer: Answer, *, clients: Clients | None = None) -> None:
+    def __init__(self, answer: Answer) -> None:
         self.requests: list[Request] = []
         self.own_pages: list[bool] = []
         self.observed: list[Exchange] = []
         self.is_draining = False
         self.runner = ExchangeRunner(self._respond, self.observed.append)
         self._answer = answer
-        self._clients = clients or Clients()
+        self.clients = Clients()
 
     def line(self, place: Place = REGISTRY, *, window: int | None = None) -> Line:
         addon = _Addon(self)
@@ -79,7 +79,7 @@ class Stage:
         return await self._answer(request)
 
     def port(self, line: Line) -> ClientPort:
-        return ClientPort(line.handler, self._clients, is_draining=lambda: self.is_draining)
+        return ClientPort(line.handler, self.clients, is_draining=lambda: self.is_draining)
 
 
 class _Addon:

@@ -128,7 +128,8 @@ class TestRequestBodies:
             assert await line.heard(b"%d" % size)
 
     async def test_a_client_that_falls_silent_is_given_up(self) -> None:
-        stage = Stage(self.echo, clients=Clients(idle_timeout=Seconds(0.01)))
+        stage = Stage(self.echo)
+        stage.clients = Clients(idle_timeout=Seconds(0.01))
         async with stage.line() as line:
             line.say(PUT + b"\r\nhe")
             assert await line.heard_all() == b""

@@ -1,0 +1,79 @@
+"""The addon in a mitmproxy that does not listen."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.test import taddons
+
+from entrepot.config.model import Config, Tunnel
+from entrepot.engine.message import Exchange, Request, Response
+from entrepot.interception.addon import EntrepotAddon
+from entrepot.interception.exchange import ExchangeRunner
+from entrepot.interception.front_layer import FrontLayer
+from entrepot.interception.tls import ClientTls
+from entrepot.interception.tunnel import TunnelPolicy
+from tests.interception.conversation import PEER
+from tests.interception.leaves import HOST, Leaves
+from tests.interception.line import Line
+
+PUBLIC = "203.0.113.7"
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    if host == "broken.test":
+        raise ZeroDivisionError
+    return [PUBLIC]
+
+
+@dataclass
+class Front:
+    """What a configuration says."""
+
+    config: Config = field(default_factory=Config)
+    peer: str = PEER
+    header_timeout_s: float = 60
+    connect_timeout_s: float = 10
+    tunnels: TunnelPolicy = field(
+        default_factory=lambda: TunnelPolicy(
+            Tunnel(), own_names=(), own_ports=frozenset, resolve=resolve
+        )
+    )
+
+    def serves(self, peer: str) -> bool:
+        return peer == self.peer
+
+    def intercepts(self, host: str, port: int) -> bool:
+        return host == HOST
+
+
+class House:
+    def __init__(self) -> None:
+        self.front = Front()
+        self.is_broken = False
+        self.observed: list[Exchange] = []
+        self.server = Proxyserver()
+        self.addon = EntrepotAddon(
+            self._front,
+            ClientTls(Leaves().leaf),
+            ExchangeRunner(self._respond, self.observed.append),
+            is_draining=lambda: False,
+        )
+        self.context = taddons.context(self.server, self.addon)
+
+    def line(self, addon: object) -> Line:
+        return Line(lambda context: FrontLayer(context, self.front), addon)
+
+    def knows(self, line: Line) -> AbstractContextManager[None]:
+        """As mitmproxy knows a connection while it lasts."""
+        handler = line.handler
+        return self.server.register_connection(handler.client.id, handler)  # type: ignore[arg-type]  # ours is as good
+
+    def _front(self) -> Front:
+        if self.is_broken:
+            raise ZeroDivisionError
+        return self.front
+
+    async def _respond(self, request: Request, *, is_own_page: bool) -> Response:
+        return Response(200, {}, f"{is_own_page} {request.path}".encode())

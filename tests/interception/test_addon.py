@@ -1,0 +1,178 @@
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from mitmproxy import tls
+from mitmproxy.proxy.layer import NextLayer
+from mitmproxy.proxy.layers import modes
+from mitmproxy.proxy.layers.tcp import TCPLayer
+from OpenSSL import SSL
+
+from entrepot.config.model import Clients, Config, Seconds, Tunnel
+from entrepot.interception.addon import listening_ports, open_connections
+from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer
+from entrepot.interception.tunnel import Allowed, Refused, TunnelPolicy
+from entrepot.interception.tunnel_layer import Pace
+from tests.interception.conversation import PEER, make_context
+from tests.interception.house import PUBLIC, Front, House
+from tests.interception.leaves import HOST
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    house = House()
+    yield house
+    await house.context.master.done()
+
+
+def asking(top: type[modes.HttpProxy | modes.ReverseProxy] = modes.HttpProxy) -> NextLayer:
+    context = make_context()
+    top(context)
+    return NextLayer(context)
+
+
+class TestNextLayer:
+    def test_ours_comes_first(self, house: House) -> None:
+        asked = asking()
+        house.addon.next_layer(asked)
+        assert isinstance(asked.layer, FrontLayer)
+        assert asked.context.layers[1:] == [asked.layer]
+
+    def test_whatever_others_chose(self, house: House) -> None:
+        asked = asking()
+        asked.layer = TCPLayer(asked.context)
+        house.addon.next_layer(asked)
+        assert asked.context.layers[1:] == [asked.layer]
+        assert isinstance(asked.layer, FrontLayer)
+
+    def test_other_modes_are_others_business(self, house: House) -> None:
+        asked = asking(modes.ReverseProxy)
+        house.addon.next_layer(asked)
+        assert asked.layer is None
+
+    def test_it_fails_closed(self, house: House) -> None:
+        house.is_broken = True
+        asked = asking()
+        with pytest.raises(ZeroDivisionError):
+            house.addon.next_layer(asked)
+        assert isinstance(asked.layer, ClosedLayer)
+
+
+class TestJudge:
+    async def test_the_policy_is_asked(self, house: House) -> None:
+        destination = Destination("other.test", 443)
+        await house.addon.entrepot_judge(destination)
+        assert destination.judgement == Allowed(((PUBLIC, 443),))
+
+    @pytest.mark.parametrize("is_broken", [True, False])
+    async def test_it_fails_closed(
+        self, house: House, caplog: pytest.LogCaptureFixture, *, is_broken: bool
+    ) -> None:
+        house.is_broken = is_broken
+        destination = Destination("broken.test", 443)
+        await house.addon.entrepot_judge(destination)
+        assert isinstance(destination.judgement, Refused)
+        assert destination.judgement.status == 500
+        assert "ZeroDivisionError" in caplog.text
+
+
+class TestTls:
+    @staticmethod
+    def data(address: tuple[str, int] | None, *, is_ours: bool = True) -> tls.TlsData:
+        context = make_context()
+        modes.HttpProxy(context)
+        if is_ours:
+            FrontLayer(context, Front())
+        context.server.address = address
+        return tls.TlsData(context.client, context)
+
+    def test_the_host_of_the_connect_is_shown(self, house: House) -> None:
+        data = self.data((HOST, 443))
+        house.addon.tls_start_client(data)
+        assert isinstance(data.ssl_conn, SSL.Connection)
+
+    def test_of_other_layers_nothing_is(self, house: House) -> None:
+        data = self.data((HOST, 443), is_ours=False)
+        house.addon.tls_start_client(data)
+        assert data.ssl_conn is None
+
+    def test_nor_without_an_address(self, house: House) -> None:
+        data = self.data(None)
+        house.addon.tls_start_client(data)
+        assert data.ssl_conn is None
+
+    @pytest.mark.parametrize(
+        ("address", "said"), [((HOST, 443), HOST), (None, "?")], ids=["known", "unknown"]
+    )
+    def test_who_does_not_trust_us_is_told_of(
+        self,
+        house: House,
+        caplog: pytest.LogCaptureFixture,
+        address: tuple[str, int] | None,
+        said: str,
+    ) -> None:
+        data = self.data(address)
+        data.conn.error = "unknown ca"
+        house.addon.tls_failed_client(data)
+        (record,) = caplog.records
+        assert record.levelno == logging.WARNING
+        assert f"client {PEER} ended the TLS handshake for {said}: unknown ca" in record.message
+
+
+class TestConnections:
+    async def test_an_exchange_runs_on_its_connection(self, house: House) -> None:
+        async with house.line(house.addon) as line:
+            with house.knows(line):
+                assert open_connections() == 1
+                line.say(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\n\r\n")
+                assert (await line.heard(b"/healthz")).endswith(b"True /healthz")
+        assert len(house.observed) == 1
+
+    async def test_a_whole_way_to_a_refusal(self, house: House) -> None:
+        async with house.line(house.addon) as line:
+            line.say(b"CONNECT other.test:22 HTTP/1.1\r\n\r\n")
+            assert (await line.heard_all()).startswith(b"HTTP/1.1 403 ")
+
+    async def test_who_sends_much_before_the_judgement_is_to_wait(self, house: House) -> None:
+        may_go_on = asyncio.Event()
+
+        async def slow(host: str, port: int) -> Sequence[str]:
+            await may_go_on.wait()
+            return []
+
+        house.front.tunnels = TunnelPolicy(
+            Tunnel(), own_names=(), own_ports=frozenset, resolve=slow
+        )
+        async with house.line(house.addon) as line:
+            with house.knows(line):
+                line.say(b"POST http://other.test/ HTTP/1.1\r\n\r\n")
+                said = 0
+                while line.transport.is_reading():
+                    line.say(bytes(65_536))
+                    said += 65_536
+                    await asyncio.sleep(0)
+                assert said < 1 << 20
+                may_go_on.set()
+                await line.until(line.transport.is_reading)
+                assert (await line.heard_all()).startswith(b"HTTP/1.1 403 ")
+
+    async def test_one_that_is_gone_is_nothing_to_do_for(self, house: House) -> None:
+        async with house.line(house.addon) as line:  # not registered: as after its end
+            line.say(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\n\r\n")
+            house.addon.entrepot_pace(Pace(line.handler.client, may_read=False))
+            await asyncio.sleep(0)
+        assert house.observed == []
+        assert open_connections() == 0
+
+
+async def test_mitmproxy_s_time_out_is_in_whole_seconds(house: House) -> None:
+    def said(seconds: float) -> int:
+        house.front.config = Config(clients=Clients(idle_timeout=Seconds(seconds)))
+        return house.addon.idle_timeout_s
+
+    assert [said(0.5), said(2.5), said(300)] == [1, 2, 300]
+
+
+async def test_nobody_listens_until_told(house: House) -> None:
+    assert listening_ports() == frozenset()
