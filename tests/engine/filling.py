@@ -77,7 +77,7 @@ class Script:
         reply = self.replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
-        return cast("Any", reply)  # type: ignore[no-any-return]  # as far as a fill knows responses
+        return as_response(reply)
 
 
 def fill_of(
