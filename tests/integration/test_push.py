@@ -47,13 +47,16 @@ class Pusher:
         body = b"".join(chunk(piece) for piece in blob.chunks(0, blob.size)) + b"0\r\n\r\n"
         written = await self.ask("PATCH", self._location(begun), CHUNKED, body)
         assert (written.status, written.headers["range"]) == (202, f"0-{blob.size - 1}")
-        ended = await self.ask("PUT", f"{self._location(written)}?digest={blob.digest}")
+        location = self._location(written)
+        separator = "&" if "?" in location else "?"
+        ended = await self.ask("PUT", f"{location}{separator}digest={blob.digest}")
         assert (ended.status, ended.headers["docker-content-digest"]) == (201, blob.digest)
         assert (await self.ask("HEAD", url)).status == 200
 
     def _location(self, answer: Answer) -> str:
-        parts = urlsplit(self._base)
-        return f"{parts.scheme}://{parts.netloc}{urlsplit(answer.headers['location']).path}"
+        """On the registry, by the name that the test knows it by."""
+        base, location = urlsplit(self._base), urlsplit(answer.headers["location"])
+        return location._replace(scheme=base.scheme, netloc=base.netloc).geturl()
 
 
 def chunk(piece: bytes) -> bytes:
