@@ -5,6 +5,7 @@ Frameworks will not send a length that is not so or end a body halfway; that is 
 """
 
 import asyncio
+import functools
 import itertools
 import socket
 import ssl
@@ -142,7 +143,12 @@ class Listener:
             self.connections += 1
             task = self._thread.spawn(self._connection(sock, number))
             self._open.add(task)
-            task.add_done_callback(self._open.discard)
+            task.add_done_callback(functools.partial(self._ended, sock))
+
+    def _ended(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        self._open.discard(task)
+        if task.cancelled():  # perhaps before it had begun, and anybody had the socket
+            sock.close()
 
     async def _connection(self, sock: socket.socket, number: int) -> None:
         if self.is_black_hole:
