@@ -305,6 +305,15 @@ class TestRefusals:
         assert b"198.51.100.9" in talk.sent
         assert every(told, EntrepotExchangeHook) == []
 
+    def test_they_are_told_in_the_log(
+        self, talk: Conversation, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        judged(talk, talk.hear(CONNECT % b"other.test:22"), Refused(403, "port 22 is not"))
+        (record,) = caplog.records
+        expected = f"client {PEER} on its way to other.test:22 got 403: port 22 is not"
+        assert record.message == expected
+
     def test_a_head_that_does_not_end(self, talk: Conversation) -> None:
         talk.hear(b"GET / HTTP/1.1\r\n")
         talk.hear(b"X: y\r\n" * (MAX_HEAD // 6 + 1))

@@ -153,12 +153,14 @@ class TestSeveralAddresses:
         tunnel.fails()
         assert tunnel.ring() == []
 
-    def test_all_dead(self) -> None:
+    def test_all_dead(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO")
         tunnel = Tunnel(FIRST, SECOND)
         tunnel.fails(0)
         told = tunnel.fails(1)
         assert status_of(tunnel.sent) == 504
         assert closed(told) == [tunnel.client]
+        assert "to 2001:db8::1 port 443, 192.0.2.2 port 443 got 504" in caplog.text
 
     def test_none_in_time(self) -> None:
         tunnel = Tunnel(FIRST, SECOND)

@@ -73,7 +73,7 @@ class EntrepotAddon:
         host = data.context.server.address[0] if data.context.server.address else "?"
         peer = data.conn.peername[0] if data.conn.peername else "?"
         logger.warning(
-            "client %s ended the TLS handshake for %s: %s; does it trust the CA at /ca.crt?",
+            "client %s ended the TLS handshake for %s; does it trust the CA at /ca.crt? (%s)",
             peer,
             host,
             data.conn.error,

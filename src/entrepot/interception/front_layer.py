@@ -1,5 +1,6 @@
 """The first layer of every connection: reads the first request's head and chooses what follows."""
 
+import logging
 import re
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,6 +14,8 @@ from entrepot.interception.http1 import MAX_HEAD, refusal
 from entrepot.interception.http_layer import LINGER_S, HttpLayer, Place
 from entrepot.interception.tunnel import Allowed, Judgement, Ourselves, Refused
 from entrepot.interception.tunnel_layer import HELD_MAX, EntrepotPaceHook, Pace, TunnelLayer
+
+logger = logging.getLogger(__name__)
 
 _HEAD_END = b"\r\n\r\n"
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -60,6 +63,7 @@ class FrontLayer(layer.Layer):
         self._reception = reception
         self._data = b""
         self._greeting = b""
+        self._goal = ""
         self._is_waiting_for_head = False
         self._lingering: commands.RequestWakeup | None = None
 
@@ -129,6 +133,7 @@ class FrontLayer(layer.Layer):
     # Elsewhere.
 
     def _judge(self, destination: Destination) -> layer.CommandGenerator[None]:
+        self._goal = f" on its way to {destination.host}:{destination.port}"
         hook = EntrepotJudgeHook(destination)
         # Completed like a blocking one, but what the client sends meanwhile comes here: mitmproxy's
         # own queue for layers that wait has no bound.
@@ -185,6 +190,8 @@ class FrontLayer(layer.Layer):
             yield from child.handle_event(events.DataReceived(self.context.client, data))
 
     def _answer(self, status: int, message: str) -> layer.CommandGenerator[None]:
+        peer = self.context.client.peername
+        logger.info("client %s%s got %d: %s", peer and peer[0], self._goal, status, message)
         yield commands.SendData(self.context.client, refusal(status, message))
         yield commands.CloseTcpConnection(self.context.client, half_close=True)
         self._lingering = commands.RequestWakeup(LINGER_S)

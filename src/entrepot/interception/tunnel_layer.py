@@ -1,5 +1,6 @@
 """A tunnel: bytes both ways, untouched, to the first of several addresses that answers."""
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from mitmproxy.proxy.context import Context
 
 from entrepot.interception.http1 import refusal
 from entrepot.interception.tunnel import Address
+
+logger = logging.getLogger(__name__)
 
 # RFC 8305 section 8: the next address is tried when the one before has not answered by then.
 _ATTEMPT_DELAY_S = 0.25
@@ -50,6 +53,7 @@ class TunnelLayer(layer.Layer):
         connect_timeout_s: float,
     ) -> None:
         super().__init__(context)
+        self._addresses = addresses
         self._untried = deque(addresses)
         self._greeting = greeting
         self._opening = bytearray(opening)
@@ -142,6 +146,9 @@ class TunnelLayer(layer.Layer):
             yield commands.CloseTcpConnection(other, half_close=True)
 
     def _give_up(self, reason: str) -> layer.CommandGenerator[None]:
+        peer = self.context.client.peername
+        tried = ", ".join(f"{host} port {port}" for host, port in self._addresses)
+        logger.info("client %s on its way to %s got 504: %s", peer and peer[0], tried, reason)
         yield commands.SendData(self.context.client, refusal(504, reason))
         yield from self._end(self.context.client, *self._trying)
 
