@@ -100,7 +100,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line)  # in ASCII: some readers end lines at U+0085 and U+2028
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -108,7 +108,8 @@ class ConsoleFormatter(logging.Formatter):
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = f"{moment} {record.levelname.lower():7} {_printable(record.getMessage())}"
         if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
+            lines = self.formatException(record.exc_info).splitlines()
+            text += "".join(f"\n    {_printable(line)}" for line in lines)
         return text
 
 

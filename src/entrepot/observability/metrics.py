@@ -15,6 +15,9 @@ from entrepot.engine.message import Exchange
 from entrepot.storage.base import Statistics as StoreStatistics
 from entrepot.upstream.statistics import UpstreamStatistics
 
+# Hosts of a pattern are the clients' choice, and a label once used is kept for ever.
+_REGISTRIES_MAX = 200
+_OTHERS = "(others)"
 _SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 1, 5, 20, 60, 300)
 
 
@@ -33,6 +36,7 @@ class Readings:
 class Metrics:
     def __init__(self, read: Callable[[], Readings]) -> None:
         self._registry = CollectorRegistry()
+        self._registries: set[str] = set()
         self._registry.register(_Gauges(read))
         self._requests = Counter(
             "entrepot_requests",
@@ -68,15 +72,21 @@ class Metrics:
 
     def observe(self, exchange: Exchange) -> None:
         trace = exchange.trace
+        registry = self._label(trace.registry)
         status = f"{exchange.status // 100}xx"
-        self._requests.labels(trace.registry, trace.kind, trace.cache, status).inc()
-        self._sent.labels(trace.registry, trace.cache).inc(exchange.sent)
+        self._requests.labels(registry, trace.kind, trace.cache, status).inc()
+        self._sent.labels(registry, trace.cache).inc(exchange.sent)
         self._seconds.labels(trace.kind, trace.cache).observe(exchange.seconds)
         if exchange.status >= 500 or not exchange.is_whole:  # noqa: PLR2004
-            self._errors.labels(trace.registry, trace.kind).inc()
+            self._errors.labels(registry, trace.kind).inc()
 
     def fetched(self, registry: str, size: int) -> None:
-        self._fetched.labels(registry).inc(size)
+        self._fetched.labels(self._label(registry)).inc(size)
+
+    def _label(self, registry: str) -> str:
+        if len(self._registries) < _REGISTRIES_MAX:
+            self._registries.add(registry)
+        return registry if registry in self._registries else _OTHERS
 
     def render(self) -> bytes:
         return generate_latest(self._registry)

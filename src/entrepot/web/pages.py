@@ -67,7 +67,9 @@ class Pages:
     async def respond(self, request: Request) -> Response:
         trace = Trace(kind="page", reference=request.path)
         if request.method not in {"GET", "HEAD"}:
-            return problem(405, ErrorCode.UNSUPPORTED, "these pages are for reading", trace)
+            refusal = problem(405, ErrorCode.UNSUPPORTED, "these pages are for reading", trace)
+            refusal.headers["Allow"] = "GET, HEAD"
+            return refusal
         status, media_type, body = await self._page(request)
         headers = {
             "Content-Type": media_type,
