@@ -26,8 +26,10 @@ from entrepot.oci.error_body import ErrorCode
 logger = logging.getLogger(__name__)
 
 # Large steps are worth their memory for a few readers; a thousand share what a few may take.
+# TLS keeps a buffer of a connection's largest step until that is closed: at 1 MiB a thousand
+# connections held 420 MiB, at 512 KiB they hold 240, and are no slower.
 _SMALLEST = 16 << 10
-_LARGEST = 1 << 20
+_LARGEST = 512 << 10
 _BUDGET = 16 << 20
 _NOT_ANSWERED = 499  # in log and metrics, as nginx has it: the client did not wait
 _BODILESS = frozenset({204, 304})
