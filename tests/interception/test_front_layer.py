@@ -305,6 +305,12 @@ class TestRefusals:
         assert b"198.51.100.9" in talk.sent
         assert every(told, EntrepotExchangeHook) == []
 
+    def test_clients_that_take_the_proxy_for_a_tls_server(self, talk: Conversation) -> None:
+        """HTTPS_PROXY=https://…: Go's clients then say that the server answered in HTTP."""
+        told = talk.hear(CLIENT_HELLO)
+        assert status_of(talk.sent) == 400
+        assert half_closed(told) == [talk.client]
+
     def test_they_are_told_in_the_log(
         self, talk: Conversation, caplog: pytest.LogCaptureFixture
     ) -> None:

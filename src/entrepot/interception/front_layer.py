@@ -77,6 +77,9 @@ class FrontLayer(layer.Layer):
             yield from self._answer(408, "the request did not come in in time")
 
     def _read_head(self) -> layer.CommandGenerator[None]:
+        if self._data[0] == _TLS_HANDSHAKE:
+            yield from self._answer(400, "the proxy's URL begins with http://, for https:// too")
+            return
         end = self._data.find(_HEAD_END)
         if end < 0:
             if len(self._data) > MAX_HEAD:
