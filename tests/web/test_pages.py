@@ -175,6 +175,15 @@ class TestTheFrontPage:
             assert shown in text
 
     @pytest.mark.parametrize("accept", ["*/*", "text/html"])
+    async def test_the_script_and_its_undo_are_lines_of_their_own(
+        self, pages: Pages, accept: str
+    ) -> None:
+        text = text_of(await page(pages, "/", accept=accept, host="proxy.lan:3128"))
+        script = "curl -fsS http://proxy.lan:3128/setup/systemd | sudo sh -s --"
+        lines = re.findall(rf"{re.escape(script)}([^<\n]*)", text)
+        assert lines == [f" --ca-sha256 {FINGERPRINT} --ca-sha256 EF:01", " --undo"]
+
+    @pytest.mark.parametrize("accept", ["*/*", "text/html"])
     async def test_shows_names_as_names(self, pages: Pages, accept: str) -> None:
         assert "<b>" not in text_of(await page(pages, "/", accept=accept))
 
