@@ -34,7 +34,7 @@ class UpstreamError(EntrepotError):
         self.retry_after_s = retry_after_s
 
 
-class DigestMismatch(UpstreamError):
+class DigestMismatch(UpstreamError):  # noqa: N818 - reads as what it says in the table above
     """The bytes that came are not the ones that were named."""
 
 

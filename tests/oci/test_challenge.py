@@ -21,7 +21,10 @@ from entrepot.oci.challenge import Challenge, parse_challenges
         ("Basic", [Challenge("basic")]),
         (
             'Basic realm="x", Bearer realm=y , scope="a b"',
-            [Challenge("basic", {"realm": "x"}), Challenge("bearer", {"realm": "y", "scope": "a b"})],
+            [
+                Challenge("basic", {"realm": "x"}),
+                Challenge("bearer", {"realm": "y", "scope": "a b"}),
+            ],
         ),
         ("", []),
         ("=garbage", []),
