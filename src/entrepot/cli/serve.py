@@ -1,13 +1,18 @@
 """`entrepot serve`"""
 
 import asyncio
+import logging
+import os
 from pathlib import Path
 
 import click
 
 from entrepot.cli.options import config_option, load_for_cli
+from entrepot.config.load import load_config
 from entrepot.config.model import Config
 from entrepot.errors import ConfigError, StorageError
+
+logger = logging.getLogger(__name__)
 
 
 @click.command("serve")
@@ -29,11 +34,15 @@ def serve_command(config_path: Path | None, listen: str | None, data: str | None
     flags = {"listen": listen, "data": data}
     overrides = {name: value for name, value in flags.items() if value is not None}
 
-    def load() -> Config:
-        return load_for_cli(config_path, overrides)
+    def reload() -> Config:
+        """ConfigError, and not the end of the command."""
+        loaded = load_config(config_path, os.environ, overrides)
+        for warning in loaded.warnings:
+            logger.warning("configuration: %s", warning)
+        return loaded.config
 
-    config = load()
+    config = load_for_cli(config_path, overrides)
     try:
-        asyncio.run(serve(config, load))
+        asyncio.run(serve(config, reload))
     except* (ConfigError, StorageError) as group:
         raise click.ClickException("; ".join(map(str, group.exceptions))) from group

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 
 from mitmproxy import options
 from mitmproxy.addons import core
@@ -33,8 +34,8 @@ class ProxyMaster:
 
     async def listen(self) -> None:
         if not await self._server.setup_servers():
-            errors = [str(server.last_exception) for server in self._server.servers]
-            raise ConfigError(f"cannot listen on {self._address}: {'; '.join(errors)}")
+            reasons = {_reason(server.last_exception) for server in self._server.servers}
+            raise ConfigError(f"cannot listen on {self._address}: {'; '.join(sorted(reasons))}")
 
     async def run(self) -> None:
         await self._master.run()
@@ -44,3 +45,10 @@ class ProxyMaster:
 
     async def stop_listening(self) -> None:
         await self._server.servers.update([])
+
+
+def _reason(error: Exception | None) -> str:
+    """Without mitmproxy's advice, which is on options of its own."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return "the address cannot be used"

@@ -11,7 +11,13 @@ from entrepot.engine.message import Exchange
 
 _ACCESS = logging.getLogger("entrepot.access")
 # mitmproxy says each connection at info, and for clients that leave without a word at warning.
-_QUIETER = {"mitmproxy": logging.ERROR, "aiohttp": logging.WARNING, "asyncio": logging.WARNING}
+# That it cannot listen we say ourselves.
+_QUIETER = {
+    "mitmproxy": logging.ERROR,
+    "mitmproxy.addons.proxyserver": logging.CRITICAL,
+    "aiohttp": logging.WARNING,
+    "asyncio": logging.WARNING,
+}
 _SERVER_ERROR = 500
 
 
