@@ -306,7 +306,7 @@ class TestRefusals:
         assert every(told, EntrepotExchangeHook) == []
 
     def test_clients_that_take_the_proxy_for_a_tls_server(self, talk: Conversation) -> None:
-        """HTTPS_PROXY=https://…: Go's clients then say that the server answered in HTTP."""
+        """HTTPS_PROXY=https://…: they fail at once, not by a time-out, and the log says why."""
         told = talk.hear(CLIENT_HELLO)
         assert status_of(talk.sent) == 400
         assert half_closed(told) == [talk.client]
