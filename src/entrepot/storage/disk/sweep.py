@@ -41,7 +41,7 @@ class Sweeper:
 
     async def _remove_orphans(self, before: float) -> int:
         total = 0
-        for directory in await self._workers.file(sorted, self._layout.content.iterdir()):
+        for directory in await self._workers.file(_directories, self._layout.content):
             names = await self._workers.file(_names_older_than, directory, before)
             while names:
                 batch, names = names[:_BATCH], names[_BATCH:]
@@ -67,6 +67,10 @@ class Sweeper:
 
     def _without_file(self, rows: list[Row]) -> list[Row]:
         return [row for row in rows if row.filename and not self._index.path(row.filename).exists()]
+
+
+def _directories(content: Path) -> list[Path]:
+    return sorted(content.iterdir())
 
 
 def _names_older_than(directory: Path, before: float) -> list[str]:

@@ -73,7 +73,8 @@ class Upkeep:
             return None
         try:
             report = await self.scrub(shelf.settings.scrub_rate, sleep)
-            os.utime(marker, (shelf.clock.now(), shelf.clock.now()))
+            now = shelf.clock.now()
+            await shelf.workers.file(os.utime, marker, (now, now))
         finally:
             os.close(marker)
         return report
@@ -109,3 +110,5 @@ async def _repeat(job: Callable[[], Awaitable[object]], interval_s: float, sleep
             await job()
         except StorageError as error:
             _log.error("upkeep of the store: %s", error)
+        except Exception:  # noqa: BLE001 - it would end the proxy; a cache untended still serves
+            _log.exception("upkeep of the store failed")
