@@ -18,6 +18,11 @@ from entrepot.errors import UpstreamError
 from entrepot.oci.digest import Digest
 
 
+# Some registries know no HEAD of manifests.
+_NO_HEAD = frozenset({405, 501})
+_TOO_MANY = 429
+
+
 class Access:
     def __init__(  # noqa: PLR0913 - collaborators, put together in one place
         self,
@@ -50,20 +55,37 @@ class Access:
         may_bridge = known is not Standing.UNKNOWN and (
             is_member or await self._may_read_elsewhere(ask, digest)
         )
-        if may_bridge and ask.site.upstream.is_resting():
+        if may_bridge and self.is_out_of_reach(ask):
             return
         try:
             await self._probe(ask, digest, is_patient=not may_bridge)
         except UpstreamError as error:
-            if not (may_bridge and is_trouble(error.status)):
+            if not (may_bridge and _is_outage(ask, error.status)):
                 raise
 
+    def is_out_of_reach(self, ask: Ask) -> bool:
+        """Whether the upstream need not be asked now. A quota that is used up, maybe by others,
+        must not keep the rights of somebody alive who has lost them.
+        """
+        upstream = ask.site.upstream
+        return upstream.is_unreachable() if ask.identity.is_own else upstream.is_resting()
+
+    async def bridges(self, ask: Ask, error: UpstreamError) -> bool:
+        """Whether what is kept may be served to this identity in place of this answer."""
+        known = await self.standing(ask)
+        if known is Standing.FRESH:
+            return is_trouble(error.status)
+        return known is Standing.AGED and _is_outage(ask, error.status)
+
     async def _may_read_elsewhere(self, ask: Ask, digest: Digest) -> bool:
-        """Whether this identity may have the same content from another repository: layers are
-        shared, and who has one of them never asks for it in the next repository.
+        """Whether this identity may have the same content from another repository of the registry
+        that cannot be asked: layers are shared, and who has one of them never asks for it in the
+        next repository.
         """
         now = self._clock.now()
         for registry, repository in await self._facts.holders(digest):
+            if registry != ask.registry:
+                continue
             verdict = await self._facts.verdict(registry, repository, ask.identity)
             if standing(verdict, self._settings, now) is not Standing.UNKNOWN:
                 return True
@@ -82,9 +104,22 @@ class Access:
     async def _probe(self, ask: Ask, digest: Digest, *, is_patient: bool) -> None:
         async def probe() -> None:
             headers = {"Accept": ask.accept} if ask.accept else {}
-            await self._origin.head(ask, headers, is_patient=is_patient)
+            try:
+                answer = await self._origin.head(ask, headers, is_patient=is_patient)
+            except UpstreamError as error:
+                if error.status not in _NO_HEAD:
+                    raise
+                answer = await self._origin.open(ask, "GET", headers, is_patient=is_patient)
+                await answer.aclose()
+            claimed = answer.headers.get("Docker-Content-Digest", str(digest))
+            if claimed != str(digest):
+                raise UpstreamError(f"{ask.registry} has {claimed} in its place", status=404)
             assert ask.repository is not None
             await self._facts.add_members(ask.registry, ask.repository, (digest,))
 
         await self.refuse_known_absence(ask)
         await self._probes.run((ask.registry, ask.path, ask.identity.key), probe)
+
+
+def _is_outage(ask: Ask, status: int | None) -> bool:
+    return is_trouble(status) and not (status == _TOO_MANY and ask.identity.is_own)

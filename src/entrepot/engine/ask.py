@@ -10,14 +10,16 @@ from entrepot.engine.message import Request, Trace
 from entrepot.engine.sites import Site
 from entrepot.errors import UpstreamError
 from entrepot.oci.digest import Digest
+from entrepot.oci.media_type import essence
 from entrepot.oci.reference import Repository
 from entrepot.oci.route import BlobRoute, ManifestRoute, Route, parse_route
 from entrepot.upstream.message import UpstreamRequest, UpstreamResponse
 
 _SUCCESS = range(200, 300)
 _REFUSALS = frozenset({401, 403})
+_WEB_PAGES = frozenset({"text/html", "application/xhtml+xml"})
 _ABSENCES = frozenset({401, 403, 404})
-_NOT_FOUND = 404
+_UNAUTHORIZED, _NOT_FOUND = 401, 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +84,25 @@ class Origin:
             response = await ask.site.upstream.send(request)
         finally:
             ask.trace.upstream_s += time.monotonic() - began
-        if response.status in _SUCCESS:
-            await self._facts.allow(ask.registry, ask.repository, ask.identity)
-            return response
         try:
-            await self._learn_refusal(ask, response.status)
-        finally:
+            await self._learn(ask, response)
+        except BaseException:  # also when the client is gone: an open answer holds a connection
             await response.aclose()
+            raise
+        return response
+
+    async def _learn(self, ask: Ask, response: UpstreamResponse) -> None:
+        """What the answer says of who may read; raise if it is no success."""
+        if response.status in _SUCCESS:
+            if essence(response.headers.get("Content-Type", "")) in _WEB_PAGES:
+                raise UpstreamError(f"{ask.registry} answers with a web page, as a portal does")
+            await self._facts.allow(ask.registry, ask.repository, ask.identity)
+            return
+        is_own = ask.site.upstream.owns(response.origin)
+        if isinstance(ask.route, BlobRoute) and not is_own and response.status in _ABSENCES:
+            # Of a storage behind the registry: a signed URL that ran out, not a word on rights.
+            raise UpstreamError(f"{response.final_host} answers {response.status}", status=502)
+        await self._learn_refusal(ask, response.status)
         raise UpstreamError(
             f"{ask.registry} answers {response.status}",
             status=response.status,
@@ -100,7 +114,8 @@ class Origin:
             await self._drop_member(ask)
         if status in _REFUSALS:
             await self._facts.revoke(ask.registry, ask.repository, ask.identity)
-        if status in _ABSENCES:
+        # A token of a client's own has expired, maybe: who comes with another is to be heard.
+        if status in _ABSENCES and not (status == _UNAUTHORIZED and ask.identity.is_own):
             await self._facts.mark_absent(
                 ask.registry, ask.path, ask.identity, ask.accept, status=status
             )

@@ -1,6 +1,7 @@
 """The ledger in the engine's terms, with what was just used kept in memory."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from entrepot.cache.record import (
     Absence,
@@ -42,6 +43,7 @@ class Facts:
         self._keep_s = keep_s
         self._memory: OrderedDict[str, tuple[float, Fact | None]] = OrderedDict()
         self._erasures = 0
+        self.unbindings = 0  # grows when names change their meaning here
         self._undeleted: set[str] = set()  # keys, and stems of keys up to their #
         self._believed_since = float("-inf")
 
@@ -58,7 +60,36 @@ class Facts:
 
     async def unbind(self, registry: str, repository: Repository, tag: Tag) -> None:
         """Forget what the tag pointed to, whatever was accepted."""
+        self.unbindings += 1
         await self._forget(tag_prefix(registry, repository, tag))
+
+    async def unbind_where(
+        self,
+        registry: str,
+        repository: Repository,
+        tag: Tag | None,
+        is_meant: Callable[[Binding], bool],
+    ) -> None:
+        """Of one tag, or of all tags of the repository."""
+        self.unbindings += 1
+        for key, binding in await self._bindings(registry, repository, tag):
+            if is_meant(binding):
+                await self._forget(key)
+
+    async def bindings(self, registry: str, repository: Repository, tag: Tag) -> list[Binding]:
+        """What the tag points to, for clients that accept one thing or another."""
+        return [binding for _, binding in await self._bindings(registry, repository, tag)]
+
+    async def _bindings(
+        self, registry: str, repository: Repository, tag: Tag | None
+    ) -> list[tuple[str, Binding]]:
+        prefix = tag_prefix(registry, repository, tag) if tag else f"tag/{registry}/{repository}:"
+        try:
+            keys = [key async for key, _ in self._ledger.scan(prefix)]
+        except StorageError:
+            return []
+        facts = [(key, await self._get(key)) for key in keys]
+        return [(key, fact) for key, fact in facts if isinstance(fact, Binding)]
 
     async def absence(
         self, registry: str, path: str, identity: Identity, accept: str

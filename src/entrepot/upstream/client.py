@@ -158,10 +158,18 @@ class Upstream:
 
     def is_resting(self) -> bool:
         """Whether who has something stale in hand should not ask."""
+        return self._clock.now() < self._quota_until or self.is_unreachable()
+
+    def is_unreachable(self) -> bool:
+        """Whether nobody answered a moment ago: a quota that is used up is an answer."""
         now = self._clock.now()
-        if now < self._quota_until or self._rest.is_resting(now):
+        if self._rest.is_resting(now):
             return True
         return all(endpoint.rest.is_resting(now) for endpoint in self._endpoints)
+
+    def owns(self, origin: Origin) -> bool:
+        """Whether this is the registry itself, and not where it redirects to."""
+        return origin in self._parts.ownership.origins
 
     def statistics(self) -> UpstreamStatistics:
         return self._counters.snapshot(
