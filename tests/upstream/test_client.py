@@ -256,6 +256,27 @@ async def test_who_is_cancelled_leaves_nothing_behind(bench: Bench) -> None:
     assert not upstream.is_resting()
 
 
+async def test_long_bodies_leave_connections_to_what_is_short(bench: Bench) -> None:
+    server = await bench.serve(answering(text="x" * 100))
+    upstream = bench.upstream(server.url(), settings=timeouts(header=0.2), connections=4)
+    held = [await upstream.send(get(is_bulk=True)) for _ in range(3)]
+    assert "kept for short" in str(await failure(upstream.send(get(is_bulk=True))))
+    await fetch(upstream)
+    await held.pop().aclose()
+    held.append(await upstream.send(get(is_bulk=True)))
+    for response in held:
+        await response.aclose()
+    assert (upstream._slots._value, upstream._bulk_slots._value) == (4, 3)
+
+
+async def test_one_connection_is_for_all(bench: Bench) -> None:
+    server = await bench.serve(answering(text="x"))
+    upstream = bench.upstream(server.url(), connections=1)
+    for is_bulk in (True, False, True):
+        await fetch(upstream, get(is_bulk=is_bulk))
+    assert (upstream._slots._value, upstream._bulk_slots._value) == (1, 1)
+
+
 # Quota.
 
 

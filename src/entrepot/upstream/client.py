@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
 
 from yarl import URL
@@ -31,6 +31,9 @@ _CHALLENGE_KEPT_S = 3600.0
 _UNAUTHORIZED, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
 # After a 429: as long as it says, within reason; Docker Hub's own says nothing.
 _QUOTA_PAUSE_S, _QUOTA_PAUSE_MAX_S = 10.0, 60.0
+# Of the connections, what long bodies leave free: while layers come in for minutes, manifests and
+# tokens pass in moments and need but few.
+_SMALL_SHARE = 4
 # Between attempts at something that usually passes: a restart, an overloaded node. Podman, skopeo
 # and ctr give up at one 503 or reset, and their users would not wait much longer than this.
 PAUSES_S = (0.2, 0.8)
@@ -77,6 +80,8 @@ class Upstream:
         self._rate_limit: RateLimit | None = None
         self._counters = Counters()
         self._slots = asyncio.Semaphore(parts.connections)
+        reserved = max(1, parts.connections // _SMALL_SHARE)
+        self._bulk_slots = asyncio.Semaphore(max(1, parts.connections - reserved))
         self._challenge: tuple[Challenge | None, float] | None = None
         self._challenge_flights: Flights[None, Challenge | None] = Flights()
         self._token_service = TokenService(
@@ -185,13 +190,9 @@ class Upstream:
         if request.body is not None and self._must_ask_first(request):
             await self.challenge()  # a body can be sent but once
         self._rest.begin(self._clock.now(), patience.connect_s + patience.header_s)
-        await self._take_slot(patience)
-        try:
+        async with await self._take_slots(request, patience) as taken:
             response = await self._persist(request, patience)
-        except BaseException:
-            self._slots.release()
-            raise
-        response.when_closed(self._free_slot)
+            response.when_closed(taken.pop_all().aclose)
         return response
 
     def _must_ask_first(self, request: UpstreamRequest) -> bool:
@@ -260,17 +261,19 @@ class Upstream:
             _log.info("%s answers again: %s", self.name, endpoint.origin)
         endpoint.rest.answered()
 
-    async def _take_slot(self, patience: Patience) -> None:
-        try:
-            async with asyncio.timeout(patience.header_s):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise UpstreamError(
-                f"{self.name}: all {self._parts.connections} connections are in use"
-            ) from None
-
-    async def _free_slot(self) -> None:
-        self._slots.release()
+    async def _take_slots(self, request: UpstreamRequest, patience: Patience) -> AsyncExitStack:
+        needed = (self._bulk_slots, self._slots) if request.is_bulk else (self._slots,)
+        async with AsyncExitStack() as taken:
+            try:
+                async with asyncio.timeout(patience.header_s):
+                    for slots in needed:
+                        await taken.enter_async_context(slots)
+            except TimeoutError:
+                limit = f"{self._parts.connections} connections"
+                if request.is_bulk:
+                    limit += " but those kept for short transfers"
+                raise UpstreamError(f"{self.name}: all {limit} are in use") from None
+            return taken.pop_all()
 
     # What is learned on the way.
 

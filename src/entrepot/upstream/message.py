@@ -49,6 +49,8 @@ class UpstreamRequest:
     # The client's own; then it alone is used, as it is, towards the registry's own endpoints.
     authorization: str | None = None
     is_anonymous: bool = False  # without any right at all, and without asking for one
+    # A body that may take long: such leave some connections to what is short.
+    is_bulk: bool = False
     body: AsyncIterator[bytes] | None = None
     content_length: int | None = None
     # Bounds the whole of it, tokens and redirects included, until the answer begins.
