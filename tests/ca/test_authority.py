@@ -250,6 +250,17 @@ def test_expiry_is_told_in_days(authority: Authority, clock: ManualClock) -> Non
     assert authority.warnings == ("the CA expires in 50 days: rotate it (entrepot ca rotate)",)
 
 
+def test_a_ca_that_has_expired_says_what_to_do(authority: Authority, clock: ManualClock) -> None:
+    clock.advance(3650 * DAY)
+    (warning,) = authority.warnings
+    expired_on = _issuer(authority).not_valid_after_utc.strftime("%Y-%m-%d")
+    assert warning == (
+        f"the CA expired on {expired_on}, and signs no more: rotate it (entrepot ca rotate)"
+    )
+    with pytest.raises(ConfigError, match=r"the clock says .*: rotate it \(entrepot ca rotate\)"):
+        authority.leaf("quay.io")
+
+
 def test_constraints_are_those_of_the_configuration(home: Path, clock: ManualClock) -> None:
     authority = Authority.open(home, Ca(name_constraints=True), clock, NAMES)
     constraints = constraints_of(_issuer(authority))

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from entrepot.ca.brought import Brought
-from entrepot.ca.issuer import Issuer, Standing, fingerprint, pem
+from entrepot.ca.issuer import Issuer, Standing, fingerprint, moment, pem
 from entrepot.ca.leaf import Leaf, issue_leaf
 from entrepot.ca.names import constraints_of, uncovered
 from entrepot.ca.own import Own
@@ -100,7 +100,10 @@ class Authority:
         if leaf is not None and leaf.valid_from <= now < leaf.renew_at:
             self._leaves.move_to_end(host)
             return leaf
-        leaf = issue_leaf(issuer, host, self._leaf_key, now)
+        try:
+            leaf = issue_leaf(issuer, host, self._leaf_key, now)
+        except ConfigError as error:
+            raise ConfigError(f"{error}: {self._source.remedy}") from None
         self._made += 1
         self._leaves[host] = leaf
         self._leaves.move_to_end(host)
@@ -194,7 +197,9 @@ class Expectations:
 
     def unmet(self, issuer: Issuer, now: float) -> Iterator[str]:
         days = (issuer.expires_at - now) / DAY_S
-        if days < _WARN_DAYS:
+        if days <= 0:
+            yield f"the CA expired on {moment(issuer.expires_at):%Y-%m-%d}, and signs no more"
+        elif days < _WARN_DAYS:
             yield f"the CA expires in {days:.0f} days"
         if missing := uncovered(issuer.all, self.names):
             yield f"clients will refuse {', '.join(missing)}, which the CA's name constraints omit"
