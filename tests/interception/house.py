@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import modes
 from mitmproxy.test import taddons
 
 from entrepot.config.model import Config, Tunnel
@@ -54,21 +56,26 @@ class House:
         self.is_broken = False
         self.observed: list[Exchange] = []
         self.server = Proxyserver()
+        self.leaves = Leaves()
         self.addon = EntrepotAddon(
             self._front,
-            ClientTls(Leaves().leaf),
+            ClientTls(self.leaves.leaf),
             ExchangeRunner(self._respond, self.observed.append),
             is_draining=lambda: False,
         )
         self.context = taddons.context(self.server, self.addon)
 
     def line(self, addon: object) -> Line:
-        return Line(lambda context: FrontLayer(context, self.front), addon)
+        return Line(self._layer, addon)
 
     def knows(self, line: Line) -> AbstractContextManager[None]:
         """As mitmproxy knows a connection while it lasts."""
         handler = line.handler
         return self.server.register_connection(handler.client.id, handler)  # type: ignore[arg-type]  # ours is as good
+
+    def _layer(self, context: Context) -> FrontLayer:
+        modes.HttpProxy(context)  # enters itself into the context's list, as in mitmproxy
+        return FrontLayer(context, self.front)
 
     def _front(self) -> Front:
         if self.is_broken:

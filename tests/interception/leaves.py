@@ -15,10 +15,13 @@ class Leaves:
 
     def __init__(self) -> None:
         self.root: Issuer = make_root(time.time())
+        self.failure: Exception | None = None
         self._known: dict[str, Leaf] = {}
         self._key = ec.generate_private_key(ec.SECP256R1())
 
     def leaf(self, host: str) -> Leaf:
+        if self.failure is not None:
+            raise self.failure
         if host not in self._known:
             self._known[host] = issue_leaf(self.root, host, self._key, time.time())
         return self._known[host]

@@ -10,6 +10,7 @@ from mitmproxy.proxy.layers.tcp import TCPLayer
 from OpenSSL import SSL
 
 from entrepot.config.model import Clients, Config, Seconds, Tunnel
+from entrepot.errors import ConfigError
 from entrepot.interception.addon import listening_ports, open_connections
 from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer
 from entrepot.interception.tunnel import Allowed, Refused, TunnelPolicy
@@ -17,6 +18,7 @@ from entrepot.interception.tunnel_layer import Pace
 from tests.interception.conversation import PEER, make_context
 from tests.interception.house import PUBLIC, Front, House
 from tests.interception.leaves import HOST
+from tests.interception.test_front_layer import CLIENT_HELLO
 
 
 @pytest.fixture
@@ -129,6 +131,27 @@ class TestConnections:
                 line.say(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\n\r\n")
                 assert (await line.heard(b"/healthz")).endswith(b"True /healthz")
         assert len(house.observed) == 1
+
+    @pytest.mark.parametrize(
+        ("failure", "said"),
+        [
+            (ConfigError("the CA has expired: rotate it"), "the CA has expired: rotate it"),
+            (ZeroDivisionError(), "ZeroDivisionError"),
+        ],
+        ids=["told in full", "a defect"],
+    )
+    async def test_no_certificate_to_show_ends_the_connection_with_one_line(
+        self, house: House, caplog: pytest.LogCaptureFixture, failure: Exception, said: str
+    ) -> None:
+        house.leaves.failure = failure
+        async with house.line(house.addon) as line:
+            line.say(f"CONNECT {HOST}:443 HTTP/1.1\r\n\r\n".encode())
+            await line.heard(b"\r\n\r\n")
+            line.say(CLIENT_HELLO)
+            assert await line.heard_all() == b"\x15\x03\x03\x00\x02\x02\x50"
+        (record,) = (one for one in caplog.records if one.levelno >= logging.WARNING)
+        assert record.message.startswith(f"no certificate for {HOST}")
+        assert said in caplog.text
 
     async def test_a_whole_way_to_a_refusal(self, house: House) -> None:
         async with house.line(house.addon) as line:

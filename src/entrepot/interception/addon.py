@@ -11,6 +11,7 @@ from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import modes
 
 from entrepot.config.model import Config
+from entrepot.errors import ConfigError
 from entrepot.interception.client_port import ClientPort
 from entrepot.interception.exchange import ExchangeRunner
 from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer, Reception
@@ -66,8 +67,14 @@ class EntrepotAddon:
     def tls_start_client(self, data: tls.TlsData) -> None:
         address = data.context.server.address
         is_ours = any(isinstance(each, FrontLayer) for each in data.context.layers[1:2])
-        if address is not None and is_ours:
+        if address is None or not is_ours:
+            return
+        try:
             data.ssl_conn = self._client_tls.connection(address[0])
+        except ConfigError as error:
+            logger.error("no certificate for %s: %s", address[0], error)  # noqa: TRY400 - told in full
+        except Exception:
+            logger.exception("no certificate for %s", address[0])
 
     def tls_failed_client(self, data: tls.TlsData) -> None:
         host = data.context.server.address[0] if data.context.server.address else "?"

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer
+from mitmproxy.proxy.layers.tls import TlsStartClientHook
+from mitmproxy.tls import TlsData
 
 from entrepot.interception.http1 import MAX_HEAD, refusal
 from entrepot.interception.http_layer import LINGER_S, HttpLayer, Place
@@ -20,6 +22,7 @@ logger = logging.getLogger(__name__)
 _HEAD_END = b"\r\n\r\n"
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _TLS_HANDSHAKE = 0x16
+_INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"  # a fatal alert (RFC 8446 section 6)
 _ORIGIN = re.compile(rb"\Ahttp://[^/?#]*", re.IGNORECASE)
 _NO_AUTHORITY = frozenset(" /?#@")
 # Of a request in absolute-form: said to us, not to that host. Its Host counts for nothing
@@ -239,11 +242,35 @@ class InterceptLayer(layer.Layer):
             return HttpLayer(
                 self.context, Place("http", self._authority), header_timeout_s=timeout_s
             )
-        tls = ClientTLSLayer(self.context)
+        tls = _ClientTls(self.context)
         tls.child_layer = HttpLayer(
             self.context, Place("https", self._authority), header_timeout_s=timeout_s
         )
         return tls
+
+
+class _ClientTls(ClientTLSLayer):
+    """Where there is no certificate to show, the addon has said why: the client is told at once,
+    and nothing of its trust is guessed.
+    """
+
+    _is_refused = False
+
+    def start_tls(self) -> layer.CommandGenerator[None]:
+        start = TlsData(self.conn, self.context)
+        yield TlsStartClientHook(start)
+        if start.ssl_conn is None:
+            self._is_refused = True
+            yield commands.SendData(self.conn, _INTERNAL_ERROR)
+            yield commands.CloseConnection(self.conn)
+        else:
+            self.tls = start.ssl_conn
+
+    def on_handshake_error(self, err: str) -> layer.CommandGenerator[None]:
+        if self._is_refused:
+            self.event_to_child = self.errored  # type: ignore[method-assign]  # mitmproxy's idiom
+        else:
+            yield from super().on_handshake_error(err)
 
 
 def _authority(text: str, default_port: int | None) -> Destination | None:
