@@ -219,7 +219,8 @@ def _make_directory(path: Path) -> None:
 
 def _kept_secret(path: Path) -> Secret:
     """Made once, and then the same: tokens given before a restart are good after it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    # Not by the process's number, which is 1 in every container that shares the directory.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
         if not path.exists():
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
