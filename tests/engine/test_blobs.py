@@ -17,10 +17,12 @@ from tests.support.engine import (
     NAME,
     Answer,
     Rig,
+    accepting,
     basic,
     blob_path,
     config_for,
     impatient,
+    manifest_path,
     open_engine,
     read_body,
 )
@@ -457,6 +459,23 @@ class TestBrokenStore:
         with pytest.raises(StorageError, match="broken"):
             await read_body(response.body)
         await response.aclose()
+
+
+async def test_long_layers_hold_up_no_manifest(
+    registry: ScriptedRegistry, clock: ManualClock
+) -> None:
+    image = registry.add_image("app", "1", (200_000, 200_001, 200_002))
+    layers = [blob_path(blob) for blob in image.blobs if blob.size >= 200_000]
+    gate = registry.gate()
+    registry.fault(Hold(100_000, gate), path="/v2/app/blobs/*")
+    config = config_for(registry, connections=3, upstream=impatient(header_timeout=Seconds(0.5)))
+    async with open_engine(registry, clock, config=config) as rig:
+        held = [await rig.open(path) for path in layers[:2]]
+        assert (await rig.ask(layers[2])).status == 504
+        assert (await rig.ask(manifest_path("1"), accepting(image))).status == 200
+        gate.open()
+        for response in held:
+            await response.aclose()
 
 
 async def test_an_upstream_that_breaks_off_for_good(rig: Rig) -> None:

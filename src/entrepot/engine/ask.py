@@ -68,7 +68,13 @@ class Origin:
         return response
 
     async def open(
-        self, ask: Ask, method: str, headers: Mapping[str, str], *, is_patient: bool = True
+        self,
+        ask: Ask,
+        method: str,
+        headers: Mapping[str, str],
+        *,
+        is_patient: bool = True,
+        is_bulk: bool = False,
     ) -> UpstreamResponse:
         """A successful answer, or UpstreamError with its status."""
         request = UpstreamRequest(
@@ -84,6 +90,7 @@ class Origin:
             response = await ask.site.upstream.send(request)
         finally:
             ask.trace.upstream_s += time.monotonic() - began
+            is_bulk=is_bulk,
         try:
             await self._learn(ask, response)
         except BaseException:  # also when the client is gone: an open answer holds a connection

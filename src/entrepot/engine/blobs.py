@@ -266,7 +266,7 @@ class Blobs:
 
     async def _open(self, ask: Ask, offset: int, digest: Digest) -> UpstreamResponse:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        response = await self._origin.open(ask, "GET", headers)
+        response = await self._origin.open(ask, "GET", headers, is_bulk=True)
         assert ask.repository is not None
         await self._facts.add_members(ask.registry, ask.repository, (digest,))
         return response
@@ -276,7 +276,8 @@ class Blobs:
     async def _passed(self, ask: Ask, start: int, stop: int | None) -> PassedBody:
         """From `start` on: `stop` is said where it is known, and not where it is the end."""
         last = "" if stop is None else stop - 1
-        response = await self._origin.open(ask, "GET", {"Range": f"bytes={start}-{last}"})
+        wanted = {"Range": f"bytes={start}-{last}"}
+        response = await self._origin.open(ask, "GET", wanted, is_bulk=True)
         begins_there = False
         try:
             begins_there = covered(response, start)[0] == 0
@@ -290,7 +291,7 @@ class Blobs:
     async def _bypass(self, ask: Ask, digest: Digest) -> Response:
         is_part = _range_of(ask, digest) is not None
         wanted = {"Range": ask.request.headers["range"]} if is_part else {}
-        answer = await self._origin.open(ask, "GET", wanted)
+        answer = await self._origin.open(ask, "GET", wanted, is_bulk=True)
         headers = content_headers(digest, OCTET_STREAM) | mark(ask.trace, CacheStatus.BYPASS)
         if answer.status == _PARTIAL and "Content-Range" in answer.headers:
             headers["Content-Range"] = answer.headers["Content-Range"]

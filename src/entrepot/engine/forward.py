@@ -36,6 +36,7 @@ class Forward:
                 authorization=ask.identity.authorization,
                 # The operator's rights open repositories, not the rest of a registry's web site.
                 is_anonymous=not is_api and not ask.identity.is_own,
+                is_bulk=isinstance(ask.route, UploadRoute | Other),
                 body=request.body,
                 content_length=request.content_length,
             )
