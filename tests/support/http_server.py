@@ -116,17 +116,15 @@ class Listener:
         self._context = context
         self._open: set[asyncio.Task[None]] = set()
         self._transports: set[asyncio.Transport] = set()
-        self._accepting: asyncio.Task[None] | None = None
 
     def start(self, thread: LoopThread) -> None:
+        """Within the loop."""
         self._thread = thread
-        self._accepting = thread.spawn(self._accept())
+        thread.loop.add_reader(self._socket, self._accept)
 
     async def stop(self) -> None:
         """Refuse who comes, reset who is there: a machine that died."""
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.wait([self._accepting])
+        asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         for transport in tuple(self._transports):
             _reset(transport)
@@ -136,14 +134,17 @@ class Listener:
         if ending:
             await asyncio.wait(ending)
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in itertools.count(1):
-            sock, _ = await loop.sock_accept(self._socket)
-            self.connections += 1
-            task = self._thread.spawn(self._connection(sock, number))
-            self._open.add(task)
-            task.add_done_callback(functools.partial(self._ended, sock))
+    def _accept(self) -> None:
+        # Not `sock_accept`: one that is cancelled may lose a socket that it has.
+        try:
+            sock, _ = self._socket.accept()
+        except OSError:
+            return  # whoever it was has gone again
+        sock.setblocking(False)
+        self.connections += 1
+        task = self._thread.spawn(self._connection(sock, self.connections))
+        self._open.add(task)
+        task.add_done_callback(functools.partial(self._ended, sock))
 
     def _ended(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
         self._open.discard(task)
