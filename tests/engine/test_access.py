@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from entrepot.cache.entitlement import Standing
-from entrepot.engine.identity import own_identity
+from entrepot.engine.identity import PROXY, Identity, own_identity
 from entrepot.errors import UpstreamError
 from entrepot.oci.digest import Digest
 from entrepot.oci.reference import Repository
@@ -12,7 +12,7 @@ from tests.engine.asking import APP, OFFLINE_GRACE_S, VERDICT_TTL_S, Asking, ask
 from tests.support.clock import ManualClock
 from tests.support.content import Given
 from tests.support.engine import NAME, Rig, accepting, basic, blob_path, manifest_path
-from tests.support.faults import AnswerWith, Hold
+from tests.support.faults import AnswerWith, Header, Hold
 from tests.support.images import build_image
 from tests.support.registry import ScriptedRegistry
 from tests.support.token_service import Auth
@@ -25,7 +25,7 @@ ALICE = own_identity(basic("alice", "wonder"), b"key")
 FRESH, AGED, TOO_OLD = 0, VERDICT_TTL_S, VERDICT_TTL_S + OFFLINE_GRACE_S
 PASSES, DEAD, RESTING = 200, None, "resting"
 OUTCOMES = (PASSES, 401, 403, 404, 429, 500, DEAD, RESTING)
-TROUBLE = (429, 500, DEAD, RESTING)
+OUTAGES = (500, DEAD, RESTING)
 
 Outcome = int | str | None
 
@@ -63,10 +63,10 @@ async def prepare(
         registry.fault(AnswerWith(outcome), path=PATH)
 
 
-async def said(known: Asking) -> Outcome:
+async def said(known: Asking, identity: Identity = ALICE) -> Outcome:
     """200 where it may be had, else the status of the refusal."""
     try:
-        await known.access.ensure(known.about(PATH, identity=ALICE), DIGEST)
+        await known.access.ensure(known.about(PATH, identity=identity), DIGEST)
     except UpstreamError as error:
         return error.status
     return PASSES
@@ -86,7 +86,8 @@ async def test_an_aged_word_on_what_is_held_bridges_outages_alone(
     known: Asking, clock: ManualClock, outcome: Outcome
 ) -> None:
     await prepare(known, clock, AGED, outcome, is_member=True)
-    assert await said(known) == (PASSES if outcome in TROUBLE else outcome)
+    bridged = {500, DEAD, RESTING}  # a quota, maybe used up by others, is no outage
+    assert await said(known) == (PASSES if outcome in bridged else outcome)
     asked = outcome not in {DEAD, RESTING}
     assert known.rig.registry.log.count(PATH, method="HEAD") == asked
 
@@ -104,6 +105,30 @@ async def test_without_a_word_or_a_member_the_upstream_decides(
     assert await said(known) == expected
     if outcome != DEAD:
         assert known.rig.registry.log.count(PATH, method="HEAD") == 1
+
+
+async def test_a_quota_that_is_used_up_bridges_for_who_has_the_proxys_rights(
+    known: Asking, clock: ManualClock
+) -> None:
+    """Not for others: their rights would live on for as long as others use it up."""
+    await known.facts.allow(NAME, APP, PROXY)
+    await prepare(known, clock, AGED, 429, is_member=True)
+    assert await said(known, PROXY) == PASSES
+    assert await said(known) == 429
+    known.rig.registry.script.clear()
+    assert await said(known) == PASSES  # asked, however long the quota is known to last
+
+
+@pytest.mark.parametrize("status", [405, 501])
+async def test_a_registry_that_knows_no_head(known: Asking, status: int) -> None:
+    known.rig.registry.fault(AnswerWith(status), method="HEAD")
+    assert await said(known) == PASSES
+    assert [entry.method for entry in known.rig.registry.log.find(PATH)] == ["HEAD", "GET"]
+
+
+async def test_a_registry_that_holds_something_else_there(known: Asking) -> None:
+    known.rig.registry.fault(Header("Docker-Content-Digest", f"sha256:{'0' * 64}"))
+    assert await said(known) == 404
 
 
 async def test_a_word_that_was_given_is_kept(known: Asking) -> None:

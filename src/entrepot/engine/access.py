@@ -17,9 +17,8 @@ from entrepot.engine.single_flight import SingleFlight
 from entrepot.errors import UpstreamError
 from entrepot.oci.digest import Digest
 
-
 # Some registries know no HEAD of manifests.
-_NO_HEAD = frozenset({405, 501})
+NO_HEAD = frozenset({405, 501})
 _TOO_MANY = 429
 
 
@@ -107,7 +106,7 @@ class Access:
             try:
                 answer = await self._origin.head(ask, headers, is_patient=is_patient)
             except UpstreamError as error:
-                if error.status not in _NO_HEAD:
+                if error.status not in NO_HEAD:
                     raise
                 answer = await self._origin.open(ask, "GET", headers, is_patient=is_patient)
                 await answer.aclose()

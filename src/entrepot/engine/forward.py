@@ -9,6 +9,7 @@ from entrepot.engine.facts import Facts
 from entrepot.engine.message import Headers, Response
 from entrepot.engine.problem import problem
 from entrepot.engine.reply import CacheStatus, mark
+from entrepot.engine.single_flight import SingleFlight
 from entrepot.oci.digest import Digest
 from entrepot.oci.error_body import ErrorCode
 from entrepot.oci.route import BlobRoute, ManifestRoute, Other, UploadRoute
@@ -16,8 +17,9 @@ from entrepot.upstream.message import UpstreamRequest, UpstreamResponse
 
 
 class Forward:
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, forgetting: SingleFlight[object, None]) -> None:
         self._facts = facts
+        self._forgetting = forgetting
 
     async def respond(self, ask: Ask) -> Response:
         request = ask.request
@@ -41,8 +43,13 @@ class Forward:
                 content_length=request.content_length,
             )
         )
-        if is_write and answer.status < 400:  # noqa: PLR2004
-            await self._forget(ask, answer)
+        try:
+            if is_write and answer.status < 400:  # noqa: PLR2004
+                # To its end also when the pusher is gone: what was written is written.
+                await self._forgetting.run(object(), lambda: self._forget(ask, answer))
+        except BaseException:
+            await answer.aclose()
+            raise
         headers = dict(_without(answer.headers, "content-length"))
         headers |= mark(ask.trace, CacheStatus.PASS)
         length = answer.headers.get("Content-Length", "")
@@ -58,6 +65,9 @@ class Forward:
                     await self._facts.unbind(ask.registry, repository, reference)
                 elif ask.request.method == "DELETE":
                     await self._facts.drop_member(ask.registry, repository, reference)
+                    await self._facts.unbind_where(
+                        ask.registry, repository, None, lambda known: known.digest == reference
+                    )
             case BlobRoute(repository=repository, digest=digest):
                 await self._facts.drop_member(ask.registry, repository, digest)
         for path in _written(ask, answer):

@@ -12,12 +12,13 @@ from entrepot.cache.decide import (
     Situation,
     decide,
     is_trouble,
+    may_be_stale,
 )
 from entrepot.cache.entitlement import Standing
 from entrepot.cache.record import Binding
 from entrepot.cache.rules import Policy, TagPolicies
 from entrepot.clock import Clock
-from entrepot.engine.access import Access
+from entrepot.engine.access import NO_HEAD, Access
 from entrepot.engine.ask import Ask, Origin
 from entrepot.engine.body import PassedBody
 from entrepot.engine.facts import Facts
@@ -27,14 +28,15 @@ from entrepot.engine.reply import CacheStatus, content_headers, length_of, mark,
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.errors import DigestMismatch, InvalidReference, StorageError, UpstreamError
 from entrepot.oci.digest import Digest
-from entrepot.oci.media_type import OCTET_STREAM, essence
+from entrepot.oci.manifest import is_manifest
+from entrepot.oci.media_type import DOCKER_SCHEMA1, OCTET_STREAM, accepts, essence
 from entrepot.oci.reference import Repository, Tag
 from entrepot.oci.route import ManifestRoute
 from entrepot.upstream.message import UpstreamResponse
 
 
-class _TooLargeError(Exception):
-    """A manifest beyond the limit: passed on, not kept."""
+class _NotKeptError(Exception):
+    """A manifest beyond the limit, or that cannot be checked: passed on."""
 
 
 class Manifests:
@@ -65,11 +67,28 @@ class Manifests:
 
     async def respond(self, ask: Ask, route: ManifestRoute) -> Response:
         try:
-            if isinstance(route.reference, Digest):
-                return await self._by_digest(ask, route.reference)
-            return await self._by_tag(ask, route.repository, route.reference)
-        except _TooLargeError:
+            if ask.is_head and ask.site.settings.push == "allow":
+                return await self._existence(ask, route)
+            return await self._from_cache(ask, route)
+        except _NotKeptError:
             return await self._pass(ask)
+
+    async def _from_cache(self, ask: Ask, route: ManifestRoute) -> Response:
+        if isinstance(route.reference, Digest):
+            return await self._by_digest(ask, route.reference)
+        return await self._by_tag(ask, route.repository, route.reference)
+
+    async def _existence(self, ask: Ask, route: ManifestRoute) -> Response:
+        """For who may push, whether it is there is the upstream's to say, as with blobs."""
+        try:
+            binding = self._binding_of(await self._origin.head(ask, _accept(ask)))
+        except UpstreamError as error:
+            if error.status not in NO_HEAD and not is_trouble(error.status):
+                raise
+            return await self._from_cache(ask, route)
+        if binding is None:
+            return await self._from_cache(ask, route)
+        return self._reply(ask, binding, None, CacheStatus.PASS)
 
     # By tag.
 
@@ -78,22 +97,68 @@ class Manifests:
         if policy.negative_ttl_s and not policy.is_never_kept:
             await self._access.refuse_known_absence(ask, policy.negative_ttl_s)
         binding = await self._facts.tag(ask.registry, repository, tag, ask.accept)
+        try:
+            if binding is None and not policy.is_never_kept:
+                stand_in = await self._stand_in(ask, repository, tag, policy)
+                if stand_in is not None:
+                    return await self._instead(ask, tag, stand_in)
+            return await self._decided(ask, tag, binding, policy)
+        except UpstreamError as error:
+            await self._forget_if_gone(ask, repository, tag, error)
+            raise
+
+    async def _decided(
+        self, ask: Ask, tag: Tag, binding: Binding | None, policy: Policy
+    ) -> Response:
         held = await self._held.get(binding.digest) if binding and not ask.is_head else None
         situation = Situation(
             binding=binding,
             is_servable=ask.is_head or held is not None,
-            is_resting=ask.site.upstream.is_resting(),
+            is_resting=self._access.is_out_of_reach(ask),
             now=self._clock.now(),
         )
         action = decide(situation, policy)
-        try:
-            if isinstance(action, Serve) and binding is not None:
-                action = await self._entitled(ask, action, binding, policy)
-            return await self._act(ask, tag, action, binding, held)
-        except UpstreamError as error:
-            if error.status == 404:  # noqa: PLR2004 - an answer, not an outage
-                await self._facts.unbind(ask.registry, repository, tag)
-            raise
+        if isinstance(action, Serve) and binding is not None:
+            action = await self._entitled(ask, action, binding, policy)
+        return await self._act(ask, tag, action, binding, held)
+
+    async def _forget_if_gone(
+        self, ask: Ask, repository: Repository, tag: Tag, error: UpstreamError
+    ) -> None:
+        """404 is an answer, not an outage; to a client that does not accept what others do, it is
+        one for this client alone.
+        """
+        if error.status == 404:  # noqa: PLR2004
+            await self._facts.unbind_where(
+                ask.registry,
+                repository,
+                tag,
+                lambda binding: accepts(ask.accept, binding.media_type),
+            )
+
+    async def _stand_in(
+        self, ask: Ask, repository: Repository, tag: Tag, policy: Policy
+    ) -> Binding | None:
+        """What the tag points to for clients that accept other things, if this one accepts it."""
+        now = self._clock.now()
+        fitting = [
+            binding
+            for binding in await self._facts.bindings(ask.registry, repository, tag)
+            if accepts(ask.accept, binding.media_type) and may_be_stale(binding, policy, now)
+        ]
+        return max(fitting, key=lambda binding: binding.checked_at, default=None)
+
+    async def _instead(self, ask: Ask, tag: Tag, stand_in: Binding) -> Response:
+        """The upstream might have something better for this client: it is asked, by a HEAD where
+        that will do. What others got is what there is while it cannot be.
+        """
+        held = None if ask.is_head else await self._held.get(stand_in.digest)
+        if held is None and not ask.is_head:
+            return await self._miss(ask, tag)
+        known = await self._access.standing(ask)
+        if known is not Standing.UNKNOWN and self._access.is_out_of_reach(ask):
+            return self._reply(ask, stand_in, held, CacheStatus.STALE_UNASKED)
+        return await self._revalidate(ask, tag, stand_in, held)
 
     async def _entitled(
         self, ask: Ask, action: Serve, binding: Binding, policy: Policy
@@ -138,9 +203,7 @@ class Manifests:
                 return self._reply(ask, current, now_held, CacheStatus.REVALIDATED)
             return await self._fetch_tag(ask, tag, is_patient=stale is None)
         except UpstreamError as error:
-            if stale is None or not is_trouble(error.status):
-                raise
-            if await self._access.standing(ask) is Standing.UNKNOWN:
+            if stale is None or not await self._access.bridges(ask, error):
                 raise
             ask.trace.error = str(error)
             return self._reply(ask, stale, held, CacheStatus.STALE)
@@ -154,20 +217,22 @@ class Manifests:
 
     async def _head_tag(self, ask: Ask, tag: Tag, stale: Binding | None) -> Binding | None:
         """What the tag points to now; None where a HEAD does not say it."""
+        moment = self._facts.unbindings
 
         async def head() -> Binding | None:
             try:
                 response = await self._origin.head(ask, _accept(ask), is_patient=stale is None)
             except UpstreamError as error:
-                if error.status in {405, 501}:  # some registries know no HEAD of manifests
+                if error.status in NO_HEAD:
                     return None
                 raise
             binding = self._binding_of(response)
             if binding is not None and await self._may_replace(stale, binding):
-                await self._bind(ask, tag, binding)
+                await self._bind(ask, tag, binding, moment)
             return binding
 
-        return await self._heads.run((ask.registry, ask.path, ask.accept, ask.identity.key), head)
+        key = (ask.registry, ask.path, ask.accept, ask.identity.key, str(moment))
+        return await self._heads.run(key, head)
 
     async def _may_replace(self, stale: Binding | None, binding: Binding) -> bool:
         """What can be served is kept until what the tag has moved to is here: Docker Hub's limit
@@ -184,18 +249,22 @@ class Manifests:
             return None
         return Binding(digest, media_type, length, self._clock.now())
 
-    async def _bind(self, ask: Ask, tag: Tag, binding: Binding) -> None:
+    async def _bind(self, ask: Ask, tag: Tag, binding: Binding, moment: int) -> None:
+        """Unless the tag may have been written since it was asked for."""
         assert ask.repository is not None
-        await self._facts.bind(ask.registry, ask.repository, tag, ask.accept, binding)
+        if self._facts.unbindings == moment:
+            await self._facts.bind(ask.registry, ask.repository, tag, ask.accept, binding)
         await self._facts.add_members(ask.registry, ask.repository, (binding.digest,))
 
     async def _fetch_tag(self, ask: Ask, tag: Tag, *, is_patient: bool = True) -> Response:
+        moment = self._facts.unbindings
+
         async def fetch() -> Held:
             held = await self._fetch(ask, None, is_patient=is_patient)
-            await self._bind(ask, tag, self._binding_to(held))
+            await self._bind(ask, tag, self._binding_to(held), moment)
             return held
 
-        key = ("tag", ask.registry, ask.path, ask.accept, ask.identity.key)
+        key = ("tag", ask.registry, ask.path, ask.accept, ask.identity.key, str(moment))
         return self._deliver(ask, await self._fetches.run(key, fetch))
 
     # By digest.
@@ -207,7 +276,12 @@ class Manifests:
             return self._reply(ask, self._binding_to(held), held, CacheStatus.HIT)
         await self._access.refuse_known_absence(ask)
         if ask.is_head:
-            binding_now = self._binding_of(await self._origin.head(ask, _accept(ask)))
+            try:
+                binding_now = self._binding_of(await self._origin.head(ask, _accept(ask)))
+            except UpstreamError as error:
+                if error.status not in NO_HEAD:
+                    raise
+                binding_now = None
             if binding_now is not None and binding_now.digest == digest:
                 return self._reply(ask, binding_now, None, CacheStatus.MISS)
         key = ("digest", ask.registry, ask.path, ask.identity.key)
@@ -221,17 +295,19 @@ class Manifests:
         async with await self._origin.open(
             ask, "GET", _accept(ask), is_patient=is_patient
         ) as response:
-            if (length_of(response.headers) or 0) > self._limit:
-                raise _TooLargeError
+            media_type = essence(response.headers.get("Content-Type", "")) or OCTET_STREAM
+            if (length_of(response.headers) or 0) > self._limit or media_type == DOCKER_SCHEMA1:
+                raise _NotKeptError
             async for piece in response.chunks():
                 self._fetched(ask.registry, len(piece))
                 body += piece
                 if len(body) > self._limit:
-                    raise _TooLargeError
+                    raise _NotKeptError
         digest = expected or _claimed(response) or Digest.of(bytes(body))
         if not digest.matches(bytes(body)):
             raise DigestMismatch(f"{ask.registry} sent a manifest that is not {digest}")
-        media_type = essence(response.headers.get("Content-Type", "")) or OCTET_STREAM
+        if expected is None and not is_manifest(bytes(body)):
+            raise UpstreamError(f"{ask.registry} sent something else than a manifest")
         held = Held(digest, media_type, bytes(body))
         await self._keep(ask, held)
         return held

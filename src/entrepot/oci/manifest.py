@@ -59,3 +59,12 @@ def _descriptors(value: Any) -> Iterator[Descriptor]:
             )
         except (KeyError, TypeError, ValueError, AttributeError, InvalidReference):
             continue  # foreign layers and future algorithms are not ours to fetch
+
+
+def is_manifest(body: bytes) -> bool:
+    """Whether it is what registries call so, of any version: not a portal's page, not an error."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and bool({"schemaVersion", "mediaType"} & document.keys())
