@@ -53,6 +53,10 @@ class Ask:
         return replace(self, request=request, route=parse_route(path))
 
 
+class TokenExpired(UpstreamError):  # noqa: N818 - reads as what it says
+    """What is known may bridge it; for all else the client needs another token."""
+
+
 class Origin:
     """Asks the upstream with the rights of the one who asks, and learns from its answers."""
 
@@ -77,6 +81,8 @@ class Origin:
         is_bulk: bool = False,
     ) -> UpstreamResponse:
         """A successful answer, or UpstreamError with its status."""
+        if ask.identity.is_expired:
+            raise TokenExpired(f"{ask.registry}: a token is needed, and there was none to be had")
         request = UpstreamRequest(
             method=method,
             path=ask.request.target,
@@ -84,13 +90,13 @@ class Origin:
             repository=ask.repository,
             authorization=ask.identity.authorization,
             header_timeout_s=None if is_patient else self._revalidate_timeout_s,
+            is_bulk=is_bulk,
         )
         began = time.monotonic()
         try:
             response = await ask.site.upstream.send(request)
         finally:
             ask.trace.upstream_s += time.monotonic() - began
-            is_bulk=is_bulk,
         try:
             await self._learn(ask, response)
         except BaseException:  # also when the client is gone: an open answer holds a connection

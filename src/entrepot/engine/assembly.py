@@ -15,6 +15,7 @@ from entrepot.engine.facts import Facts
 from entrepot.engine.forward import Forward
 from entrepot.engine.held import HeldManifests
 from entrepot.engine.listings import Listings
+from entrepot.engine.logins import Logins
 from entrepot.engine.manifests import Manifests
 from entrepot.engine.realms import Realms
 from entrepot.engine.sealing import Sealer
@@ -88,7 +89,7 @@ class Engine:
             self.sites,
             Realms(ground.ledger, SingleFlight(ground.tasks)),
             Sealer(ground.secret, ground.clock, lifetime_s=_TOKEN_LIFETIME_S),
-            hashlib.sha256(b"entrepot identities\0" + ground.secret.reveal().encode()).digest(),
+            Logins(facts, config.auth, ground.clock, _identity_key(ground.secret)),
         )
         self.service = Service(
             tokens, manifests, blobs=self.blobs, listings=listings, forward=Forward(facts)
@@ -97,3 +98,7 @@ class Engine:
     async def aclose(self) -> None:
         await self.blobs.aclose()
         await self.upstreams.aclose()
+
+
+def _identity_key(secret: Secret) -> bytes:
+    return hashlib.sha256(b"entrepot identities\0" + secret.reveal().encode()).digest()

@@ -14,6 +14,7 @@ class Identity:
 
     key: str
     authorization: str | None = field(default=None, repr=False)
+    is_expired: bool = False  # known from before an outage; its Authorization opens nothing now
 
     @property
     def is_own(self) -> bool:

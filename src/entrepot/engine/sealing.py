@@ -23,9 +23,12 @@ _NONCE = 12
 
 @dataclass(frozen=True, slots=True)
 class Passport:
-    """What a token of ours says: nobody in particular, or with this Authorization upstream."""
+    """What a token of ours says: nobody in particular, or with this Authorization upstream, and
+    by which key it is known if not by that.
+    """
 
     authorization: str | None = field(default=None, repr=False)
+    key: str = ""
 
 
 class Sealer:
@@ -36,7 +39,11 @@ class Sealer:
         self._lifetime_s = lifetime_s
 
     def seal(self, passport: Passport, registry: str) -> str:
-        payload = {"until": self._clock.now() + self._lifetime_s, "auth": passport.authorization}
+        payload = {
+            "until": self._clock.now() + self._lifetime_s,
+            "auth": passport.authorization,
+            "key": passport.key,
+        }
         nonce = os.urandom(_NONCE)
         sealed = self._cipher.encrypt(nonce, json.dumps(payload).encode(), registry.encode())
         return _PREFIX + base64.urlsafe_b64encode(nonce + sealed).decode()
@@ -59,4 +66,4 @@ class Sealer:
         payload = json.loads(plain)
         if payload["until"] < self._clock.now():
             return None
-        return Passport(payload["auth"])
+        return Passport(payload["auth"], payload.get("key", ""))

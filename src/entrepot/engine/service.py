@@ -7,7 +7,7 @@ error of ours is answered as an error, and never passed on to the upstream inste
 import logging
 from dataclasses import replace
 
-from entrepot.engine.ask import Ask
+from entrepot.engine.ask import Ask, TokenExpired
 from entrepot.engine.blobs import Blobs
 from entrepot.engine.forward import Forward
 from entrepot.engine.identity import PROXY
@@ -74,7 +74,7 @@ class Service:
                     return await self._tokens.token(request, realm_of, trace)
             return await self._route(request, site, route, trace)
         except UpstreamError as error:
-            if error.status != _UNAUTHORIZED:
+            if error.status != _UNAUTHORIZED and not isinstance(error, TokenExpired):
                 raise
             return await self._tokens.challenge(request, site, _repository_of(route), trace)
 

@@ -3,7 +3,8 @@
 Clients are always challenged for a Bearer token: they send credentials only when they are. Who
 brings none gets a token that says so, also while the upstream is down. Credentials are for the
 upstream to judge: its own token is handed on where it gives tokens, and a sealed one that
-carries the credentials where it asks for Basic.
+carries the credentials where it asks for Basic. While it is down, who was let in before is given
+a sealed token in either case.
 """
 
 import base64
@@ -14,7 +15,8 @@ from collections.abc import Iterable
 from itertools import chain
 from urllib.parse import SplitResult, urlsplit
 
-from entrepot.engine.identity import PROXY, Identity, own_identity
+from entrepot.engine.identity import PROXY, Identity
+from entrepot.engine.logins import Logins
 from entrepot.engine.message import Request, Response, Trace
 from entrepot.engine.problem import problem
 from entrepot.engine.realms import Realm, Realms
@@ -31,14 +33,17 @@ TOKEN_PATH = "/entrepot/token"  # noqa: S105 - a path
 _EXPIRES_IN_S = 300
 _BODY_LIMIT = 64 << 10
 _UNAUTHORIZED = 401
+# Of who goes on in an outage. Never sent, and if it were it would open nothing; but without any
+# Authorization an identity has the proxy's own rights.
+_EXPIRED = "Bearer expired"
 
 
 class TokenService:
-    def __init__(self, sites: Sites, realms: Realms, sealer: Sealer, identity_key: bytes) -> None:
+    def __init__(self, sites: Sites, realms: Realms, sealer: Sealer, logins: Logins) -> None:
         self._sites = sites
         self._realms = realms
         self._sealer = sealer
-        self._identity_key = identity_key
+        self._logins = logins
 
     # Who asks.
 
@@ -49,13 +54,15 @@ class TokenService:
             return None
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() != "bearer" or not self._sealer.is_ours(value.strip()):
-            return own_identity(authorization, self._identity_key)
+            return self._logins.identity(site.name, authorization)
         passport = self._sealer.open(value.strip(), site.name)
         if passport is None:
             return None
         if passport.authorization is None:
             return PROXY
-        return own_identity(passport.authorization, self._identity_key)
+        if passport.key:
+            return Identity(passport.key, passport.authorization, is_expired=True)
+        return self._logins.identity(site.name, passport.authorization)
 
     async def must_authenticate(self, site: Site) -> bool:
         """Registries that ask nobody need not be made to: plain requests work there as before."""
@@ -68,7 +75,7 @@ class TokenService:
         identity = self.identify(request, site)
         if identity is None:
             return await self.challenge(request, site, None, trace)
-        if identity.is_own:
+        if identity.is_own and not identity.is_expired:
             return await self._ping_upstream(request, site, identity, trace)
         return _pong(trace)
 
@@ -145,17 +152,31 @@ class TokenService:
             return await self._hand_on(request, site, realm, trace)
         if not _is_basic(authorization):
             return problem(400, ErrorCode.UNSUPPORTED, "Basic credentials are expected", trace)
+        login = self._logins.of(site.name, authorization)
+        try:
+            is_right = await self._try(site, authorization)
+        except UpstreamError as error:
+            if not await self._logins.may_go_on(login, error.status):
+                raise
+            trace.error = str(error)
+            return self._issue(Passport(authorization), site, trace)
+        if not is_right:
+            await self._logins.refused(login)
+            return problem(
+                _UNAUTHORIZED, ErrorCode.UNAUTHORIZED, "wrong user name or password", trace
+            )
+        await self._logins.let_in(login)
+        return self._issue(Passport(authorization), site, trace)
+
+    async def _try(self, site: Site, authorization: str) -> bool:
+        """Whether the upstream takes these credentials."""
         answer = await site.upstream.send(
             UpstreamRequest(method="GET", path="/v2/", headers={}, authorization=authorization)
         )
         await answer.aclose()
-        if answer.status == _UNAUTHORIZED:
-            return problem(
-                _UNAUTHORIZED, ErrorCode.UNAUTHORIZED, "wrong user name or password", trace
-            )
-        if answer.status >= 400:  # noqa: PLR2004
+        if answer.status >= 400 and answer.status != _UNAUTHORIZED:  # noqa: PLR2004
             raise UpstreamError(f"{site.name} answers {answer.status}", status=answer.status)
-        return self._issue(Passport(authorization), site, trace)
+        return answer.status != _UNAUTHORIZED
 
     async def _exchange(self, request: Request, site: Site, trace: Trace) -> Response:
         """OAuth2 is the upstream's where it has a token service; 405 makes clients use GET."""
@@ -174,12 +195,20 @@ class TokenService:
             if name in request.headers
         }
         parts = urlsplit(realm.url)
-        answer = await site.upstream.ask_realm(
-            realm.url if not request.query else parts._replace(query=request.query).geturl(),
-            request.method,
-            headers,
-            form,
-        )
+        url = realm.url if not request.query else parts._replace(query=request.query).geturl()
+        authorization = headers.get("authorization", "")
+        login = self._logins.of_request(site.name, authorization, request.query, form)
+        try:
+            answer = await site.upstream.ask_realm(url, request.method, headers, form)
+        except UpstreamError as error:
+            if not await self._logins.may_go_on(login, error.status):
+                raise
+            trace.error = str(error)
+            return self._issue(Passport(_EXPIRED, login.key), site, trace)
+        if await self._logins.may_go_on(login, answer.status):
+            trace.error = f"the token service answers {answer.status}"
+            return self._issue(Passport(_EXPIRED, login.key), site, trace)
+        await self._logins.heard(login, answer)
         trace.cache = "pass"
         media_type = answer.headers.get("Content-Type", "application/json")
         return Response(
