@@ -13,6 +13,7 @@ from entrepot.upstream.fleet import Upstreams
 from tests.support.broken_storage import BreakableLedger
 from tests.support.clock import ManualClock
 from tests.support.engine import NAME
+from tests.support.faults import AnswerWith
 from tests.support.registry import ScriptedRegistry
 from tests.support.token_service import Auth
 
@@ -96,6 +97,21 @@ async def test_docker_hub_is_known_at_first_contact(
     bench.ledger.break_down()
     realm = await bench.realms.of(bench.site(DOCKER_HUB))
     assert realm == Realm("bearer", "https://auth.docker.io/token", "registry.docker.io")
+    await bench.aclose()
+
+
+@pytest.mark.parametrize("status", [403, 404, 429])
+@pytest.mark.parametrize("name", [NAME, DOCKER_HUB])
+async def test_trouble_is_no_word_that_nobody_is_asked(
+    registry: ScriptedRegistry, tasks: asyncio.TaskGroup, name: str, status: int
+) -> None:
+    bench = Bench(registry, tasks)
+    before = await bench.realms.known(bench.site(name))
+    registry.fault(AnswerWith(status), path="/v2/")
+    await bench.realms.of(bench.site(name))
+    await bench.settle()
+    assert await bench.realms.known(bench.site(name)) == before
+    assert await bench.ledger.get(f"realm/{name}") is None
     await bench.aclose()
 
 

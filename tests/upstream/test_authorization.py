@@ -490,10 +490,20 @@ async def test_what_it_asked_for_stands_while_it_is_away(bench: Bench, pair: Pai
     assert (await failure(fresh.challenge())).status == 500
 
 
-@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("status", [200, 204])
 async def test_a_registry_that_asks_for_nothing(bench: Bench, status: int) -> None:
     server = await bench.serve(answering(status))
     assert await bench.upstream(server.url()).challenge() is None
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429])
+async def test_trouble_is_no_word_on_what_it_asks_for(bench: Bench, status: int) -> None:
+    server = await bench.serve(answering(status))
+    upstream = bench.upstream(server.url())
+    assert (await failure(upstream.challenge())).status == status
+    bench.clock.advance(61)
+    pushed = get("/v2/a/blobs/uploads/", method="POST", body=once(b"x"))
+    assert (await fetch(upstream, pushed))[0] == status
 
 
 async def test_a_registry_that_cannot_be_asked(bench: Bench) -> None:

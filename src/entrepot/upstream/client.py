@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _CHALLENGE_KEPT_S = 3600.0
 _UNAUTHORIZED, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
+_SUCCESS = range(200, 300)
 # After a 429: as long as it says, within reason; Docker Hub's own says nothing.
 _QUOTA_PAUSE_S, _QUOTA_PAUSE_MAX_S = 10.0, 60.0
 # Of the connections, what long bodies leave free: while layers come in for minutes, manifests and
@@ -188,12 +189,19 @@ class Upstream:
 
     async def _send(self, request: UpstreamRequest, patience: Patience) -> UpstreamResponse:
         if request.body is not None and self._must_ask_first(request):
-            await self.challenge()  # a body can be sent but once
+            await self._ask_first()  # a body can be sent but once
         self._rest.begin(self._clock.now(), patience.connect_s + patience.header_s)
         async with await self._take_slots(request, patience) as taken:
             response = await self._persist(request, patience)
             response.when_closed(taken.pop_all().aclose)
         return response
+
+    async def _ask_first(self) -> None:
+        try:
+            await self.challenge()
+        except UpstreamError as error:
+            if error.status is None or error.status >= _SERVER_ERROR:
+                raise  # else it is there, and will judge the request itself
 
     def _must_ask_first(self, request: UpstreamRequest) -> bool:
         if request.authorization is not None or request.is_anonymous:
@@ -280,12 +288,14 @@ class Upstream:
     async def _ask_challenge(self) -> Challenge | None:
         request = UpstreamRequest(method="GET", path="/v2/", headers={}, is_anonymous=True)
         async with await self.send(request) as response:
-            if response.status >= _SERVER_ERROR:
+            challenge = None
+            if response.status == _UNAUTHORIZED:
+                challenge = choose_challenge(response.headers)
+            if challenge is None and response.status not in _SUCCESS:
+                # A quota or a firewall says so of any registry: no word on what it asks for.
                 raise UpstreamError(
                     f"{self.name} answers {response.status}", status=response.status
                 )
-            asks = response.status == _UNAUTHORIZED
-            challenge = choose_challenge(response.headers) if asks else None
         if challenge is not None:
             self._authorizer.learn(response.origin, challenge)
         self._challenge = challenge, self._clock.now() + _CHALLENGE_KEPT_S
