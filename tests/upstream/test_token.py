@@ -158,6 +158,16 @@ async def test_trouble_of_the_token_service_is_an_error_with_its_status(
     assert (got.value.status, got.value.retry_after_s) == (429, 7)
 
 
+@pytest.mark.parametrize("status", [400, 404, 405, 410])
+async def test_its_other_refusals_are_no_word_on_content(
+    tokens: Tokens, realm: Realm, status: int
+) -> None:
+    realm.status = status
+    with pytest.raises(UpstreamError, match=f"the token service answers {status}") as got:
+        await tokens.get(WANTED, None)
+    assert got.value.status is None
+
+
 async def test_an_identity_token_is_posted(tokens: Tokens, realm: Realm) -> None:
     realm.more = {"token": None, "access_token": "access"}
     assert await tokens.get(WANTED, IDENTITY) == "access"

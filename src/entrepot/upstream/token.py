@@ -36,6 +36,7 @@ _KEPT_MAX = 1024
 _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 _REFUSED = frozenset({401, 403})
 _NOT_THERE = frozenset({404, 405})
+_TOLD = frozenset({429, *range(500, 600)})
 CLIENT_ID = "entrepot"
 
 
@@ -127,7 +128,8 @@ class Tokens:
         if not 200 <= answer.status < 300:  # noqa: PLR2004 - RFC 9110: successful
             raise UpstreamError(
                 f"{host}: the token service answers {answer.status}",
-                status=answer.status,
+                # What it says of itself is no word on content: 404 would read as "no such tag".
+                status=answer.status if answer.status in _TOLD else None,
                 retry_after_s=parse_retry_after(answer.headers.get("Retry-After"), asked_at),
             )
         token = parse_token(answer.body, asked_at)
