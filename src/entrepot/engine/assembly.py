@@ -92,7 +92,11 @@ class Engine:
             Logins(facts, config.auth, ground.clock, _identity_key(ground.secret)),
         )
         self.service = Service(
-            tokens, manifests, blobs=self.blobs, listings=listings, forward=Forward(facts)
+            tokens,
+            manifests,
+            blobs=self.blobs,
+            listings=listings,
+            forward=Forward(facts, SingleFlight(ground.tasks)),
         )
 
     async def aclose(self) -> None:
