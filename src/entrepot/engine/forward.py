@@ -1,5 +1,6 @@
 """What is not cached: writes, uploads and paths outside the registry API, passed on streamed."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qs
 
@@ -28,13 +29,24 @@ class Forward:
         if is_write and is_api and ask.site.settings.push != "allow":
             message = f"pushing to {ask.registry} through this proxy is not allowed (push: deny)"
             return problem(405, ErrorCode.UNSUPPORTED, message, ask.trace)
-        answer = await ask.site.upstream.send(
+        answer = await (self._write(ask) if is_write else self._send(ask))
+        headers = dict(_without(answer.headers, "content-length"))
+        headers |= mark(ask.trace, CacheStatus.PASS)
+        length = answer.headers.get("Content-Length", "")
+        body = PassedBody(answer, lambda _: None)
+        size = int(length) if length.isdecimal() else None
+        return Response(answer.status, headers, body, size, ask.trace)
+
+    async def _send(self, ask: Ask) -> UpstreamResponse:
+        request = ask.request
+        is_api = not isinstance(ask.route, Other)
+        return await ask.site.upstream.send(
             UpstreamRequest(
                 method=request.method,
                 path=request.target,
                 headers=Headers(_without(request.headers, "cookie")),
                 repository=ask.repository,
-                actions="pull,push" if is_write else "pull",
+                actions="pull,push" if request.is_write else "pull",
                 authorization=ask.identity.authorization,
                 # The operator's rights open repositories, not the rest of a registry's web site.
                 is_anonymous=not is_api and not ask.identity.is_own,
@@ -43,22 +55,28 @@ class Forward:
                 content_length=request.content_length,
             )
         )
-        try:
-            if is_write and answer.status < 400:  # noqa: PLR2004
-                # To its end also when the pusher is gone: what was written is written.
-                await self._forgetting.run(object(), lambda: self._forget(ask, answer))
-        except BaseException:
-            await answer.aclose()
-            raise
-        headers = dict(_without(answer.headers, "content-length"))
-        headers |= mark(ask.trace, CacheStatus.PASS)
-        length = answer.headers.get("Content-Length", "")
-        body = PassedBody(answer, lambda _: None)
-        size = int(length) if length.isdecimal() else None
-        return Response(answer.status, headers, body, size, ask.trace)
 
-    async def _forget(self, ask: Ask, answer: UpstreamResponse) -> None:
-        """A write that succeeded changes what names mean, at once."""
+    async def _write(self, ask: Ask) -> UpstreamResponse:
+        """What was written is written, also when the pusher is gone or no answer came: then it may
+        have been. So what is forgotten is forgotten to its end.
+        """
+        answer: UpstreamResponse | None = None
+        try:
+            answer = await self._send(ask)
+        finally:
+            if answer is None or answer.status < 400:  # noqa: PLR2004
+                headers = {} if answer is None else answer.headers
+                done = self._forgetting.start(object(), lambda: self._forget(ask, headers))
+        if answer.status < 400:  # noqa: PLR2004
+            try:
+                await asyncio.shield(done)
+            except BaseException:
+                await answer.aclose()
+                raise
+        return answer
+
+    async def _forget(self, ask: Ask, answer: Mapping[str, str]) -> None:
+        """A write changes what names mean, at once."""
         match ask.route:
             case ManifestRoute(repository=repository, reference=reference):
                 if not isinstance(reference, Digest):
@@ -74,12 +92,11 @@ class Forward:
             await self._facts.unmark_absent(ask.registry, path)
 
 
-def _written(ask: Ask, answer: UpstreamResponse) -> Iterator[str]:
+def _written(ask: Ask, answer: Mapping[str, str]) -> Iterator[str]:
     """The paths at which there may be something now: who pushes has asked for them before."""
     yield ask.path
-    if isinstance(ask.route, ManifestRoute) and "Docker-Content-Digest" in answer.headers:
-        digest = answer.headers["Docker-Content-Digest"]
-        yield f"/v2/{ask.repository}/manifests/{digest}"
+    if isinstance(ask.route, ManifestRoute) and "Docker-Content-Digest" in answer:
+        yield f"/v2/{ask.repository}/manifests/{answer['Docker-Content-Digest']}"
     if isinstance(ask.route, UploadRoute):
         query = parse_qs(ask.request.query)
         for digest in (*query.get("digest", ()), *query.get("mount", ())):
