@@ -18,7 +18,8 @@ DIGEST = Digest.of(BODY)
 
 
 async def test_what_is_written_is_read_while_more_comes(store: ContentStore) -> None:
-    draft = await store.draft(DIGEST, size=len(BODY))
+    draft = await store.draft(DIGEST)
+    await draft.expect(len(BODY))
     assert draft.size == 0
     assert await draft.read(0, 10) == b""
     await draft.write(BODY[:HALF])
@@ -81,7 +82,8 @@ async def test_a_suspended_draft_goes_on_where_it_was(store: ContentStore) -> No
     first = await store.draft(DIGEST)
     await first.write(BODY[:HALF])
     await first.suspend()
-    second = await store.draft(DIGEST, size=len(BODY))
+    second = await store.draft(DIGEST)
+    await second.expect(len(BODY))
     assert second.size == HALF
     await second.write(BODY[HALF:])
     assert await first.read(0, len(BODY)) == BODY[:HALF]

@@ -7,6 +7,7 @@ import pytest
 from entrepot.config.model import Auth, Bytes, Registry, Seconds, Storage
 from entrepot.engine import blobs as blobs_module
 from entrepot.errors import DigestMismatch, StorageError, UpstreamError
+from entrepot.oci.digest import Digest
 from entrepot.storage.base import ContentStore, Ledger
 from entrepot.storage.disk import open_disk_store
 from entrepot.storage.memory import MemoryLedger
@@ -509,6 +510,32 @@ async def test_a_stop_keeps_what_is_here(
         assert (await rig.ask(PATH)).body == BODY
     ranges = [entry.headers.get("range") for entry in registry.log.find(PATH)]
     assert ranges == [None, f"bytes={HELD_AT}-"]
+
+
+@pytest.mark.parametrize("size", [1000, 100_000])
+async def test_what_an_earlier_attempt_left_wrong_is_fetched_anew(
+    rig: Rig, store: BreakableStore, size: int
+) -> None:
+    content = rig.registry.add_blob("app", Given(bytes(size)))
+    draft = await store.draft(Digest.parse(content.digest))
+    await draft.write(b"!" * (size + 1))
+    await draft.suspend()
+    assert (await rig.ask(blob_path(content))).body == bytes(size)
+
+
+async def test_a_layer_larger_than_the_cache_takes_nothing_from_it(
+    registry: ScriptedRegistry, clock: ManualClock, tmp_path: Path
+) -> None:
+    settings = Storage(max_size=Bytes(len(BODY) + 1), min_free=Bytes(0))
+    store = open_disk_store(tmp_path, settings, clock)
+    large = registry.add_blob("app", Generated(1, 2 * len(BODY)))
+    async with open_engine(registry, clock, store=store, ledger=store.ledger) as rig:
+        await rig.ask(PATH)
+        await fills_ended(rig)
+        answer = await rig.ask(blob_path(large))
+        assert (answer.cache, len(answer.body)) == ("bypass", large.size)
+        assert (await rig.ask(PATH)).cache == "hit"
+    await store.aclose()
 
 
 class TestOverADisk:

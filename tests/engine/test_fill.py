@@ -449,6 +449,9 @@ class SteppedDraft:
     def size(self) -> int:
         return self._draft.size
 
+    async def expect(self, size: int) -> None:
+        await self._step(self._draft.expect, size)
+
     async def write(self, data: bytes) -> None:
         await self._step(self._draft.write, data)
 

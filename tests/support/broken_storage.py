@@ -58,9 +58,9 @@ class BreakableStore(MemoryStore):
         content = await super().open(digest)
         return None if content is None else BreakableContent(self, content)
 
-    async def draft(self, digest: Digest, *, size: int | None = None) -> "BreakableDraft":
+    async def draft(self, digest: Digest) -> "BreakableDraft":
         self.check("draft")
-        draft = await super().draft(digest, size=size)
+        draft = await super().draft(digest)
         return BreakableDraft(self, digest, draft._written)
 
     async def put(self, digest: Digest, body: bytes, media_type: str) -> None:
@@ -88,6 +88,10 @@ class BreakableDraft(MemoryDraft):
     def __init__(self, store: BreakableStore, digest: Digest, written: bytearray) -> None:
         super().__init__(store, digest, written)
         self._breakable = store
+
+    async def expect(self, size: int) -> None:
+        self._breakable.check("expect")
+        await super().expect(size)
 
     async def write(self, data: bytes) -> None:
         self._breakable.check("write")

@@ -20,7 +20,7 @@ from entrepot.engine.reply import (
     partial,
 )
 from entrepot.engine.single_flight import SingleFlight
-from entrepot.errors import StorageError, UpstreamError
+from entrepot.errors import DigestMismatch, StorageError, UpstreamError
 from entrepot.oci.byte_range import ByteRange, RangeRequest
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCTET_STREAM
@@ -243,6 +243,20 @@ class Blobs:
         if content is not None:
             content.close()
             return None
+        fill, task = await self._start(ask, digest)
+        try:
+            await fill.wait_begun()
+        except DigestMismatch:
+            if not fill.was_resumed:
+                raise
+            # What an earlier attempt left may be what was wrong, and is gone now.
+            fill, task = await self._start(ask, digest)
+            await fill.wait_begun()
+        if not task.done():
+            self._fills[digest] = fill
+        return fill
+
+    async def _start(self, ask: Ask, digest: Digest) -> tuple[Fill, asyncio.Task[None]]:
         draft = await self._store.draft(digest)
         fill = Fill(
             digest,
@@ -254,10 +268,7 @@ class Blobs:
         task = self._tasks.create_task(fill.run(), name=f"fill {digest}")
         self._tasks_of_fills[task] = fill
         task.add_done_callback(lambda task: self._ended(digest, fill, task))
-        await fill.wait_begun()
-        if not task.done():
-            self._fills[digest] = fill
-        return fill
+        return fill, task
 
     def _ended(self, digest: Digest, fill: Fill, task: asyncio.Task[None]) -> None:
         self._tasks_of_fills.pop(task, None)
@@ -268,7 +279,11 @@ class Blobs:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         response = await self._origin.open(ask, "GET", headers, is_bulk=True)
         assert ask.repository is not None
-        await self._facts.add_members(ask.registry, ask.repository, (digest,))
+        try:
+            await self._facts.add_members(ask.registry, ask.repository, (digest,))
+        except BaseException:  # an open answer holds a connection
+            await response.aclose()
+            raise
         return response
 
     # Past the store.

@@ -60,6 +60,7 @@ class Fill:
         self.digest = digest
         self.size: int | None = None
         self.readers = 0
+        self.was_resumed = draft.size > 0
         self._draft = draft
         self._fetch = fetch
         self._retries = retries
@@ -203,7 +204,7 @@ class Fill:
         # While a piece is being written the next ones gather in the client's buffer, and come as
         # one: the steps are as large as the disk is slow.
         async with await self._fetch(start) as response:
-            skip = self._enter(response, start)
+            skip = await self._enter(response, start)
             self._begun.set()
             async for piece in response.chunks():
                 self._fetched(len(piece))
@@ -216,19 +217,22 @@ class Fill:
         if not self._is_all_here():
             raise UpstreamError("the upstream closed the connection too early")
 
-    def _enter(self, response: UpstreamResponse, start: int) -> int:
+    async def _enter(self, response: UpstreamResponse, start: int) -> int:
         """Check what the answer covers; return how many of its bytes are here already."""
         skip, size = covered(response, start)
-        self._announce(size)
+        await self._announce(size)
         return skip
 
-    def _announce(self, size: int | None) -> None:
+    async def _announce(self, size: int | None) -> None:
         if size is None:
             return
-        if self.size is None:
+        is_news = self.size is None
+        if is_news:
             self.size = size
         if size != self.size or size < self._draft.size:
             raise DigestMismatch(f"{self.digest}: the upstream announced two different sizes")
+        if is_news:
+            await self._draft.expect(size)
 
     async def _keep(self, data: bytes) -> None:
         if self.size is not None and self._draft.size + len(data) > self.size:

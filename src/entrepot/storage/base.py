@@ -57,6 +57,12 @@ class Draft(Protocol):
         """Bytes written so far."""
         ...
 
+    async def expect(self, size: int) -> None:
+        """How large the whole will be, as soon as that is known: what can never fit is refused
+        (StorageError) before anything is evicted for it.
+        """
+        ...
+
     async def write(self, data: bytes) -> None: ...
 
     async def read(self, offset: int, size: int) -> bytes:
@@ -83,10 +89,8 @@ class Draft(Protocol):
 class ContentStore(Protocol):
     async def open(self, digest: Digest) -> Content | None: ...
 
-    async def draft(self, digest: Digest, *, size: int | None = None) -> Draft:
-        """Begin or go on. `size` is what the whole will be, where that is known: what can
-        never fit is then refused (StorageError) before anything is evicted for it.
-        """
+    async def draft(self, digest: Digest) -> Draft:
+        """Begin or go on."""
         ...
 
     async def put(self, digest: Digest, body: bytes, media_type: str) -> None:

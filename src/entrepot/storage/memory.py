@@ -55,7 +55,7 @@ class MemoryStore:
         stored.last_used = self._clock.now()
         return MemoryContent(self._entry(digest, stored), stored.body)
 
-    async def draft(self, digest: Digest, *, size: int | None = None) -> "MemoryDraft":  # noqa: ARG002 - all fits
+    async def draft(self, digest: Digest) -> "MemoryDraft":
         return MemoryDraft(self, digest, self._suspended.pop(digest, bytearray()))
 
     async def put(self, digest: Digest, body: bytes, media_type: str) -> None:
@@ -97,6 +97,9 @@ class MemoryDraft:
     @property
     def size(self) -> int:
         return len(self._written)
+
+    async def expect(self, size: int) -> None:
+        """All fits."""
 
     async def write(self, data: bytes) -> None:
         if self._has_ended:

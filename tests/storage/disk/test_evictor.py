@@ -94,8 +94,11 @@ async def test_small_content_goes_last(disk: Disk) -> None:
 async def test_what_can_never_fit_evicts_nothing(disk: Disk) -> None:
     store = disk.open(limited(3 * FILE))
     digests = [await put(disk, store, number) for number in range(3)]
+    draft = await store.draft(Digest.of(b"large"))
     with pytest.raises(StorageError, match="max_size"):
-        await store.draft(Digest.of(b"large"), size=3 * FILE + 1)
+        await draft.expect(3 * FILE + 1)
+    await draft.discard()
+    draft.close()
     assert await stored(store, digests) == [0, 1, 2]
     assert disk.parts == []
 

@@ -58,6 +58,11 @@ class DiskDraft:
     def size(self) -> int:
         return self._size
 
+    async def expect(self, size: int) -> None:
+        evictor = self._store.evictor
+        evictor.refuse_if_too_large(size)
+        await evictor.make_room(max(0, size - self._size))
+
     async def write(self, data: bytes) -> None:
         end = self._size + len(data)
         if end > self._roomy_until:

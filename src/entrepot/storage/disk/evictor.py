@@ -60,8 +60,7 @@ class Evictor:
 
     async def make_room(self, wanted: int) -> None:
         """For `wanted` more bytes, or raise StorageError."""
-        if wanted > self._settings.max_size:
-            raise StorageError("full: larger than max_size allows")
+        self.refuse_if_too_large(wanted)
         if await self._has_room(wanted):
             return
         async with self._lock:
@@ -71,6 +70,10 @@ class Evictor:
             await self._workers.file(sweep_parts, self._layout.fills, before=None)
             if not await self._has_room(wanted):
                 raise StorageError("full: max_size or min_free leaves no room")
+
+    def refuse_if_too_large(self, size: int) -> None:
+        if size > self._settings.max_size:
+            raise StorageError("full: larger than max_size allows")
 
     async def evict(self) -> None:
         """What is over the limits, and what nobody has used for long."""

@@ -80,11 +80,11 @@ class DiskStore:
         self._shelf.uses.note(key)
         return content
 
-    async def draft(self, digest: Digest, *, size: int | None = None) -> DiskDraft:
+    async def draft(self, digest: Digest) -> DiskDraft:
         part = await self._part(partial(open_part, self._shelf.layout, digest))
         draft = DiskDraft(part, self._admission)
         try:
-            await self._evictor.make_room(max(0, (size or 0) - part.size))
+            await self._evictor.make_room(0)
         except StorageError:
             await draft.suspend()  # an empty part file is not worth keeping
             draft.close()
