@@ -51,6 +51,16 @@ def test_another_registry_opens_nothing(other: str) -> None:
     assert (sealer().open(token, other) is None) == (other != NAME)
 
 
+@given(st.text())
+def test_what_says_nobody_opens_at_every_registry(other: str) -> None:
+    assert sealer().open(sealer().seal(Passport(), NAME), other) == Passport()
+
+
+@pytest.mark.parametrize("passport", [Passport("Basic x"), Passport("Bearer x", "key")])
+def test_what_says_somebody_opens_at_none_that_has_no_name(passport: Passport) -> None:
+    assert sealer().open(sealer().seal(passport, NAME), "") is None
+
+
 def test_another_secret_opens_nothing() -> None:
     token = sealer().seal(Passport("Basic x"), NAME)
     assert sealer(secret="another").open(token, NAME) is None

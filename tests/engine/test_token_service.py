@@ -175,16 +175,28 @@ class TestAnonymous:
         async with open_engine(bearer, clock) as rig:
             assert challenge_of(await rig.ask(TAG, await rig.login() | ANYTHING)).realm == OURS
 
-    async def test_it_is_good_for_an_hour_and_here_alone(
+    async def test_it_is_good_for_an_hour(
         self, bearer: ScriptedRegistry, clock: ManualClock
     ) -> None:
-        entry = Registry(endpoints=(bearer.url,))
-        config = Config(registries={NAME: entry, "other.test": entry})
-        async with open_engine(bearer, clock, config=config) as rig:
+        async with open_engine(bearer, clock) as rig:
             token = await rig.login()
-            challenge_of(await rig.ask("/v2/", token, host="other.test"))
             clock.advance(3601)
             challenge_of(await rig.ask("/v2/", token))
+
+    async def test_and_at_registries_that_share_a_token_service(
+        self, bearer: ScriptedRegistry, clock: ManualClock
+    ) -> None:
+        """As lscr.io and ghcr.io do: the request for a token does not say for which of them."""
+        bearer.send_for_tokens_to("https://first.test/token")
+        entry = Registry(endpoints=(bearer.url,))
+        config = Config(registries={"first.test": entry, "second.test": entry})
+        async with open_engine(bearer, clock, config=config) as rig:
+            for host in ("first.test", "second.test"):
+                realm = challenge_of(await rig.ask("/v2/", host=host)).realm
+                assert realm == "https://first.test/token"
+            token = token_of(await rig.ask("/token", host="first.test"))
+            for host in ("first.test", "second.test"):
+                assert (await rig.ask("/v2/", token, host=host)).status == 200
 
     async def test_registries_that_ask_nobody_need_no_token(
         self, registry: ScriptedRegistry, rig: Rig

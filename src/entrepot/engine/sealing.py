@@ -1,11 +1,11 @@
 """Tokens that only we can open: what they say is encrypted and bound to one registry.
 
 AES-256-GCM with the registry's name as associated data: a token that carries a client's
-credentials for one registry opens nowhere else, so they can never be sent to another.
+credentials for one registry opens nowhere else, so they can never be sent to another. One that
+carries none is bound to none: registries share token services (lscr.io names that of ghcr.io).
 """
 
 import base64
-import binascii
 import hashlib
 import json
 import os
@@ -45,7 +45,8 @@ class Sealer:
             "key": passport.key,
         }
         nonce = os.urandom(_NONCE)
-        sealed = self._cipher.encrypt(nonce, json.dumps(payload).encode(), registry.encode())
+        bound = b"" if passport.authorization is None else registry.encode()
+        sealed = self._cipher.encrypt(nonce, json.dumps(payload).encode(), bound)
         return _PREFIX + base64.urlsafe_b64encode(nonce + sealed).decode()
 
     @staticmethod
@@ -60,10 +61,18 @@ class Sealer:
             # One spelling for one token: the decoder passes over what it does not know.
             if _PREFIX + text != token or base64.urlsafe_b64encode(data).decode() != text:
                 return None
-            plain = self._cipher.decrypt(data[:_NONCE], data[_NONCE:], registry.encode())
-        except (InvalidTag, ValueError, binascii.Error):
+        except ValueError:
+            return None
+        plain = self._decrypt(data, registry.encode()) or self._decrypt(data, b"")
+        if plain is None:
             return None
         payload = json.loads(plain)
         if payload["until"] < self._clock.now():
             return None
         return Passport(payload["auth"], payload.get("key", ""))
+
+    def _decrypt(self, data: bytes, bound: bytes) -> bytes | None:
+        try:
+            return self._cipher.decrypt(data[:_NONCE], data[_NONCE:], bound)
+        except (InvalidTag, ValueError):
+            return None
