@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from entrepot.config.model import Auth, Seconds, Tags
+from entrepot.config.model import Auth, Seconds, Secret, Tags
 from entrepot.engine import listings as listings_module
 from tests.support.broken_storage import BreakableLedger
 from tests.support.clock import ManualClock
@@ -162,6 +162,20 @@ async def test_the_catalog_and_referrers(rig: Rig) -> None:
         assert cold.body == warm.body
         assert cold.headers.get("OCI-Filters-Applied") == warm.headers.get("OCI-Filters-Applied")
     assert warm.headers["OCI-Filters-Applied"] == "artifactType"
+
+
+async def test_the_operators_catalog_is_shown_to_nobody_else(clock: ManualClock) -> None:
+    users = {"robot": "s3cr3t", "alice": "wonder"}
+    auth = RegistryAuth("basic", users, allows_anonymous=False)
+    with ScriptedRegistry(auth=auth) as registry:
+        registry.add_image("app", "1.0")
+        config = config_for(registry, username="robot", password=Secret("s3cr3t"))
+        async with open_engine(registry, clock, config=config) as rig:
+            nobody = await rig.login()
+            assert (await rig.ask(TAGS, nobody)).status == 200
+            assert (await rig.ask("/v2/_catalog", nobody)).status == 401
+            assert (await rig.ask("/v2/_catalog", ALICE)).status == 200
+            assert {seen.user for seen in registry.log.find("/v2/_catalog")} == {"", "alice"}
 
 
 async def test_a_length_that_is_not_told_is_no_hindrance(rig: Rig) -> None:

@@ -89,6 +89,8 @@ class Origin:
             headers=headers,
             repository=ask.repository,
             authorization=ask.identity.authorization,
+            # A catalog shows all that the operator may see, asked for by anybody.
+            is_anonymous=ask.repository is None and not ask.identity.is_own,
             header_timeout_s=None if is_patient else self._revalidate_timeout_s,
             is_bulk=is_bulk,
         )
