@@ -551,7 +551,7 @@ async def test_an_upstream_that_is_dead_at_first_contact(pulls: Pulls) -> None:
 
 
 async def test_when_to_come_back_is_passed_on(pulls: Pulls) -> None:
-    pulls.rig.registry.fault(pull_limit_reached(7), method="GET")
+    pulls.rig.registry.fault(pull_limit_reached(7), method="GET", path=TAG)
     answer = await pulls.get()
     assert (answer.status, answer.code) == (429, "TOOMANYREQUESTS")
     assert answer.headers["Retry-After"] == "7"
