@@ -25,6 +25,7 @@ from tests.support.engine import (
     impatient,
     manifest_path,
     open_engine,
+    read_all,
     read_body,
 )
 from tests.support.faults import (
@@ -403,6 +404,81 @@ async def test_a_registry_that_is_dead_takes_nothing_from_another(
             gate.open()
             assert (await first).status == 503
             assert (await second).body == BODY
+
+
+class TestAnothersUpstream:
+    """Who joins a fill of another registry's depends on that one no more than it must."""
+
+    @pytest.fixture
+    def other(self) -> Iterator[ScriptedRegistry]:
+        with ScriptedRegistry() as other:
+            other.add_blob("app", CONTENT)
+            yield other
+
+    @pytest.fixture
+    async def both(
+        self, registry: ScriptedRegistry, other: ScriptedRegistry, clock: ManualClock
+    ) -> AsyncIterator[Rig]:
+        entries = {
+            NAME: Registry(endpoints=(registry.url,)),
+            "other.test": Registry(endpoints=(other.url,)),
+        }
+        config = config_for(registry, upstream=impatient(retries=0))
+        config = type(config)(registries=entries, upstream=config.upstream)
+        async with open_engine(registry, clock, config=config) as rig:
+            yield rig
+
+    @pytest.mark.parametrize("headers", [{}, {"Range": "bytes=10-300000"}])
+    async def test_that_breaks_off_takes_nothing(
+        self, both: Rig, other: ScriptedRegistry, headers: dict[str, str]
+    ) -> None:
+        gate = other.gate()
+        other.fault(Hold(30_000, gate), path=PATH)  # too little to be read
+        other.fault(Truncate(after=40_000), path=PATH)
+        first = await both.open(PATH, host="other.test")
+        second = await both.open(PATH, headers)
+        assert second.trace.cache == "collapsed"
+        gate.open()
+        await fills_ended(both)
+        for response in (first, second):
+            assert not isinstance(response.body, bytes)
+        with pytest.raises(UpstreamError):
+            await read_all(first)
+        assert await read_all(second) == (BODY[10:300_001] if headers else BODY)
+        for response in (first, second):
+            await response.aclose()
+
+    async def test_whose_bytes_were_wrong_breaks_who_has_read_of_them(
+        self, both: Rig, other: ScriptedRegistry
+    ) -> None:
+        gate = other.gate()
+        other.fault(Corrupt(at=5), path=PATH)
+        other.fault(Hold(HELD_AT, gate), path=PATH)
+        first = await both.open(PATH, host="other.test")
+        second = await both.open(PATH)
+        assert not isinstance(second.body, bytes)
+        assert await second.body.read(10)
+        gate.open()
+        with pytest.raises(DigestMismatch):
+            await read_all(second)
+        for response in (first, second):
+            await response.aclose()
+
+    async def test_that_announced_another_size_is_not_made_up_for(
+        self, both: Rig, other: ScriptedRegistry
+    ) -> None:
+        """The client was told that size, and would take what comes for whole."""
+        gate = other.gate()
+        other.fault(AnswerWith(200, BODY[:100_000]), path=PATH)
+        other.fault(Hold(30_000, gate), path=PATH)
+        first = await both.open(PATH, host="other.test")
+        second = await both.open(PATH)
+        gate.open()
+        await fills_ended(both)
+        with pytest.raises(UpstreamError):
+            await read_all(second)
+        for response in (first, second):
+            await response.aclose()
 
 
 class TestBrokenStore:

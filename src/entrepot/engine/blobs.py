@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from entrepot.cache.decide import is_trouble
 from entrepot.engine.access import Access
@@ -20,7 +21,7 @@ from entrepot.engine.reply import (
     partial,
 )
 from entrepot.engine.single_flight import SingleFlight
-from entrepot.errors import DigestMismatch, StorageError, UpstreamError
+from entrepot.errors import DigestMismatch, EntrepotError, StorageError, UpstreamError
 from entrepot.oci.byte_range import ByteRange, RangeRequest
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCTET_STREAM
@@ -33,21 +34,26 @@ _FAR = 16 << 20
 _PARTIAL = 206
 
 
+type _Asker = tuple[str, str, str]
+"""Registry, path and identity."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A fill that did not begin, and for whom."""
+    """Of a fill, and for whom it was begun."""
 
-    asker: tuple[str, str, str]  # registry, path and identity
-    error: UpstreamError | StorageError
+    asker: _Asker
+    error: EntrepotError
 
-    def is_also_of(self, asker: tuple[str, str, str]) -> bool:
+    def is_also_of(self, asker: _Asker) -> bool:
         """A herd that asks alike fails alike: each in turn would wait as long as the first. An
         outage is the same to all who ask that registry, the store's to everybody; what was refused
         to one says nothing about others.
         """
         if self.asker == asker or isinstance(self.error, StorageError):
             return True
-        return self.asker[0] == asker[0] and is_trouble(self.error.status)
+        is_outage = not isinstance(self.error, UpstreamError) or is_trouble(self.error.status)
+        return self.asker[0] == asker[0] and is_outage
 
 
 class Blobs:
@@ -73,6 +79,7 @@ class Blobs:
         self._fetched = fetched
         self._fills: dict[Digest, Fill] = {}  # that have begun
         self._tasks_of_fills: dict[asyncio.Task[None], Fill] = {}
+        self._starters: WeakKeyDictionary[Fill, _Asker] = WeakKeyDictionary()
 
     def fills(self) -> tuple[FillStatistics, ...]:
         return tuple(fill.statistics() for fill in self._tasks_of_fills.values())
@@ -196,7 +203,13 @@ class Blobs:
             span = wanted
         if span and span.start > fill.watermark + _FAR:
             return await self._bypass(ask, fill.digest)
-        body = FillBody(fill, span, lambda start, stop: self._passed(ask, start, stop))
+        starter, asker = self._starters.get(fill), _asker_of(ask)
+        body = FillBody(
+            fill,
+            span,
+            lambda start, stop: self._passed(ask, start, stop, size),
+            lambda error: starter is not None and not _Failure(starter, error).is_also_of(asker),
+        )
         length = len(span) if span else size
         response = Response(200, headers, body, length, ask.trace)
         return partial(response, span, size) if span and size is not None else response
@@ -207,7 +220,7 @@ class Blobs:
         Who did not start it needs a word of the upstream of its own.
         """
         await self._access.refuse_known_absence(ask)
-        asker = (ask.registry, ask.path, ask.identity.key)
+        asker = _asker_of(ask)
         is_mine = False
 
         async def begin() -> Fill | _Failure | None:
@@ -225,8 +238,9 @@ class Blobs:
             if outcome.is_also_of(asker):
                 raise outcome.error
         if outcome is not None and not outcome.attach():
-            if outcome.has_failed:
-                await outcome.wait_begun()  # raises what it failed of
+            error, starter = outcome.error, self._starters.get(outcome, asker)
+            if error is not None and _Failure(starter, error).is_also_of(asker):
+                raise error
             outcome = None
         if outcome is None:
             return None, is_mine
@@ -265,6 +279,7 @@ class Blobs:
             retries=self._retries,
             fetched=lambda size: self._fetched(ask.registry, size),
         )
+        self._starters[fill] = _asker_of(ask)
         task = self._tasks.create_task(fill.run(), name=f"fill {digest}")
         self._tasks_of_fills[task] = fill
         task.add_done_callback(lambda task: self._ended(digest, fill, task))
@@ -288,14 +303,17 @@ class Blobs:
 
     # Past the store.
 
-    async def _passed(self, ask: Ask, start: int, stop: int | None) -> PassedBody:
-        """From `start` on: `stop` is said where it is known, and not where it is the end."""
+    async def _passed(self, ask: Ask, start: int, stop: int | None, size: int | None) -> PassedBody:
+        """From `start` on: `stop` is said where it is known, and not where it is the end; `size`
+        is what the client was told of the whole.
+        """
         last = "" if stop is None else stop - 1
         wanted = {"Range": f"bytes={start}-{last}"}
         response = await self._origin.open(ask, "GET", wanted, is_bulk=True)
         begins_there = False
         try:
-            begins_there = covered(response, start)[0] == 0
+            skipped, whole = covered(response, start)
+            begins_there = skipped == 0 and (size is None or whole in {None, size})
         finally:
             if not begins_there:
                 await response.aclose()
@@ -312,6 +330,10 @@ class Blobs:
             headers["Content-Range"] = answer.headers["Content-Range"]
         body = PassedBody(answer, lambda size: self._fetched(ask.registry, size))
         return Response(answer.status, headers, body, length_of(answer.headers), ask.trace)
+
+
+def _asker_of(ask: Ask) -> _Asker:
+    return (ask.registry, ask.path, ask.identity.key)
 
 
 def _range_of(ask: Ask, digest: Digest) -> RangeRequest | None:

@@ -7,7 +7,7 @@ way of sending (encrypting large slices off the loop) plugs in.
 from collections.abc import Awaitable, Callable
 
 from entrepot.engine.fill import Fill
-from entrepot.errors import StorageError
+from entrepot.errors import StorageError, UpstreamError
 from entrepot.oci.byte_range import ByteRange
 from entrepot.storage.base import Content
 from entrepot.upstream.message import UpstreamResponse
@@ -34,18 +34,23 @@ class ContentBody:
 
 
 class FillBody:
-    """A reader of a fill, late or early. When the store fails under it, the upstream goes on."""
+    """A reader of a fill, late or early. When the store fails under it, the upstream goes on; and
+    when the upstream does, if that is another's: `is_others` says so. Not once bytes of theirs
+    were given out, which may be wrong.
+    """
 
     def __init__(
         self,
         fill: Fill,
         span: ByteRange | None,
         bypass: Callable[[int, int | None], Awaitable["PassedBody"]],
+        is_others: Callable[[UpstreamError], bool] = lambda _: False,
     ) -> None:
         self._fill = fill
-        self._offset = span.start if span else 0
+        self._start = self._offset = span.start if span else 0
         self._stop = span.stop if span else None
         self._bypass = bypass
+        self._is_others = is_others
         self._passed: PassedBody | None = None
         self._is_attached = fill.attach()
 
@@ -68,10 +73,14 @@ class FillBody:
                 return b""
             return await self._fill.read(self._offset, size)
         except StorageError:
-            # Availability before efficiency: a full disk must not fail a pull. What passes this
-            # way is not admitted to the store; its digest is the client's to check, as always.
-            self._passed = await self._bypass(self._offset, stop)
-            return await self._passed.read(size)
+            pass
+        except UpstreamError as error:
+            if self._offset != self._start or not self._is_others(error):
+                raise
+        # Availability before efficiency: a full disk must not fail a pull. What passes this way
+        # is not admitted to the store; its digest is the client's to check, as always.
+        self._passed = await self._bypass(self._offset, stop)
+        return await self._passed.read(size)
 
     async def aclose(self) -> None:
         if self._is_attached:

@@ -112,6 +112,11 @@ class Fill:
     async def read(self, offset: int, size: int) -> bytes:
         return await self._draft.read(offset, min(size, self.watermark - offset))
 
+    @property
+    def error(self) -> EntrepotError | None:
+        """What it failed of."""
+        return self._error
+
     def attach(self) -> bool:
         """False where it is too late: it is over, and its file closed."""
         if self._is_over and not self.readers:
