@@ -4,13 +4,15 @@ import asyncio
 import inspect
 import os
 import random
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.pki import TestAuthority
+from tests.support.users import as_nobody
 
 _IS_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
@@ -72,3 +74,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
 @pytest.fixture(scope="session")
 def repository_root() -> Path:
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def nobody() -> Callable[[], AbstractContextManager[None]]:
+    """A while as a user who owns nothing; only root can be another."""
+    if os.geteuid() != 0:
+        pytest.skip("to be another user takes root")
+    return as_nobody

@@ -80,7 +80,7 @@ class TestDataDirectory:
 
     async def test_a_secret_that_cannot_be_read(self, config: Config) -> None:
         (config.data / "secret").mkdir(parents=True)
-        with pytest.raises(ConfigError, match="secret: Is a directory"):
+        with pytest.raises(ConfigError, match=r"secret, which seals tokens, .*: Is a directory"):
             async with open_proxy(config):
                 pass
 

@@ -22,7 +22,7 @@ from entrepot.config.model import Config, Secret
 from entrepot.engine.assembly import Engine, Ground
 from entrepot.engine.message import Exchange, Request, Response
 from entrepot.engine.problem import problem
-from entrepot.errors import ConfigError, StorageError
+from entrepot.errors import ConfigError, StorageError, system_reason
 from entrepot.interception.addon import EntrepotAddon, listening_ports, open_connections
 from entrepot.interception.exchange import ExchangeRunner
 from entrepot.interception.tls import ClientTls
@@ -214,7 +214,9 @@ def _make_directory(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o750)
     except OSError as error:
-        raise ConfigError(f"data directory {path} cannot be made: {error.strerror}") from error
+        raise ConfigError(
+            f"the data directory {path} (data) cannot be made: {system_reason(error)}"
+        ) from error
 
 
 def _kept_secret(path: Path) -> Secret:
@@ -230,7 +232,9 @@ def _kept_secret(path: Path) -> Secret:
                 os.link(temporary, path)
         return Secret(path.read_text().strip())
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        raise ConfigError(
+            f"{path}, which seals tokens, cannot be read or made: {system_reason(error)}"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -10,6 +10,9 @@
 `engine.problem` turns them into OCI error bodies; elsewhere built-in exceptions do.
 """
 
+import os
+import pwd
+
 
 class EntrepotError(Exception):
     """Base of all."""
@@ -40,3 +43,17 @@ class DigestMismatch(UpstreamError):  # noqa: N818 - reads as what it says in th
 
 class StorageError(EntrepotError):
     """The store cannot do what was asked: full, broken, gone."""
+
+
+def system_reason(error: OSError) -> str:
+    """In the system's words; where it is about permissions, with the user who lacks them."""
+    reason = error.strerror or type(error).__name__
+    return f"{reason} for user {_user()}" if isinstance(error, PermissionError) else reason
+
+
+def _user() -> str:
+    number = os.geteuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # containers often run as a number without a name
+        return str(number)

@@ -131,7 +131,7 @@ def test_an_overlap_that_is_none_is_refused(run: Run) -> None:
     run("init")
     result = run("rotate", "--overlap", "soon", "--yes")
     assert result.exit_code == 1
-    assert "ca.overlap" in result.stderr
+    assert "--overlap: expected a duration" in result.stderr
 
 
 def test_export_writes_pem_or_der(run: Run, tmp_path: Path) -> None:

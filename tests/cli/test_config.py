@@ -1,6 +1,8 @@
 """`entrepot config` as people and scripts call it."""
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,37 @@ def test_warnings_go_to_stderr(file: Path) -> None:
     assert result.exit_code == 0
     assert result.stderr.startswith("Warning: DEBUG has no effect: ")
     json.loads(result.stdout)
+
+
+def test_check_says_what_is_not_there(file: Path) -> None:
+    file.write_text("registries:\n  a.io: {exec: /nowhere/give}\n")
+    result = run("check", "--config", file)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: {file}:2: registries.a.io.exec:"
+        " expected a program that can be started; /nowhere/give is none\n"
+    )
+    assert run("show", "--config", file).exit_code == 0
+
+
+def test_only_who_serves_minds_a_proxy_that_leads_back(file: Path) -> None:
+    loop = "http://localhost:3128"
+    assert run("show", "--config", file, HTTPS_PROXY=loop).exit_code == 0
+    result = run("check", "--config", file, HTTPS_PROXY=loop)
+    assert result.exit_code == 1
+    assert "ENTREPOT_UPSTREAM__PROXY=none" in result.stderr
+    right = run("check", "--config", file, HTTPS_PROXY=loop, ENTREPOT_UPSTREAM__PROXY="none")
+    assert right.exit_code == 0
+
+
+def test_an_unreadable_file_is_a_bad_configuration(
+    file: Path, nobody: Callable[[], AbstractContextManager[None]]
+) -> None:
+    file.chmod(0o600)
+    with nobody():
+        result = run("check", "--config", file)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {file}: cannot be read: Permission denied for user nobody\n"
 
 
 def test_a_missing_file_is_a_bad_configuration(tmp_path: Path) -> None:

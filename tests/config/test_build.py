@@ -123,7 +123,7 @@ def test_rules_are_read_in_order(loading: Loading) -> None:
         (
             "registries: {a.io: {ca_bundle: none.pem}}",
             ("file:1: registries.a.io.ca_bundle: expected a file that can be read;"
-            " DIR/none.pem is none"),
+            " DIR/none.pem: No such file or directory"),
         ),
     ],
 )  # fmt: skip

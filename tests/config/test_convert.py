@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -225,12 +227,21 @@ def test_a_network_with_host_bits_is_put_right() -> None:
 
 def test_a_readable_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
-    with pytest.raises(Expected, match=f"{file} is none"):
+    with pytest.raises(Expected, match=f"{file}: No such file or directory"):
         FORMS[Form.READABLE](file)
     file.write_text("x")
     assert FORMS[Form.READABLE](file) == file
-    with pytest.raises(Expected, match="a file"):
+    with pytest.raises(Expected, match="is a directory"):
         FORMS[Form.READABLE](tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_be_missing(
+    tmp_path: Path, nobody: Callable[[], AbstractContextManager[None]]
+) -> None:
+    file = tmp_path / "password"
+    file.touch(mode=0o600)
+    with nobody(), pytest.raises(Expected, match=f"{file}: Permission denied for user nobody"):
+        FORMS[Form.READABLE](file)
 
 
 @pytest.mark.parametrize(

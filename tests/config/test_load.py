@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from entrepot.config.load import load_config
 from entrepot.config.model import Config, Registry, Seconds, docker_hub
 from tests.config.loading import Loading
 
@@ -36,9 +37,11 @@ def test_the_later_source_wins(
 def test_flags_have_dotted_keys(loading: Loading) -> None:
     assert loading.config(overrides={"tags.ttl": "5m"}).tags.ttl == Seconds(300)
     assert loading.errors(overrides={"tags.tll": "5m"}) == [
-        "command line: tags.tll: unknown setting; did you mean ttl?"
+        "--tags.tll: unknown setting; did you mean ttl?"
     ]
-    assert loading.errors(overrides={"listen": "x"})[0].startswith("command line: listen: expected")
+    assert loading.errors(overrides={"listen": "x"})[0].startswith("--listen: expected an address")
+    (error,) = loading.errors(overrides={"storage.scrub_rate": "fast"})
+    assert error.startswith("--rate: expected a size")
 
 
 def test_errors_of_all_sources_come_together(loading: Loading) -> None:
@@ -46,7 +49,7 @@ def test_errors_of_all_sources_come_together(loading: Loading) -> None:
     assert [error.split(": ")[0] for error in errors] == [
         "file:1",
         "ENTREPOT_TAGS__TTL",
-        "command line",
+        "--data",
     ]
 
 
@@ -171,10 +174,29 @@ def test_the_parent_proxy_is_another(
 ) -> None:
     text = f"listen: '{listen}'\nupstream: {{proxy: '{proxy}'}}\n"
     if is_wrong:
-        expected = "upstream.proxy: expected another proxy: this is the address of this one"
+        expected = (
+            "upstream.proxy: expected another proxy: this is the address of this one; without a"
+            " parent proxy write `upstream.proxy: none`, or ENTREPOT_UPSTREAM__PROXY=none"
+        )
         assert loading.errors(text) == [f"file:2: {expected}"]
         assert loading.errors(None, {"HTTPS_PROXY": proxy}, {"listen": listen}) == [
             f"HTTPS_PROXY: {expected}"
         ]
     else:
         loading.config(text)
+
+
+LOOP = {"HTTPS_PROXY": "http://127.0.0.1:3128"}
+
+
+def test_who_does_not_serve_needs_no_way_out(loading: Loading) -> None:
+    load_config(None, LOOP, {}, serves=False)
+    assert loading.config(None, LOOP | {"ENTREPOT_UPSTREAM__PROXY": "none"}).upstream.proxy == ""
+
+
+def test_what_is_not_there_is_told_beside_the_configuration(loading: Loading) -> None:
+    text = "registries:\n  a.io:\n    helper: y\n"
+    loaded = loading.load(text, {"PATH": str(loading.path.parent)})
+    (obstacle,) = loaded.obstacles
+    assert obstacle.startswith(f"{loading.path}:3: registries.a.io.helper: expected docker-cred")
+    assert load_config(loading.path, {}, {}, serves=False).obstacles == ()

@@ -133,6 +133,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         ("a: 1\nlisten: *:3128\n", r"yaml:2: not YAML: .*begins with \* needs quotes"),
         ("registries:\n  *.pkg.dev:\n", r"yaml:2: not YAML: .*begins with \* needs quotes"),
+        ("a:\n\tb: 1\n", r"yaml:2: not YAML: .*; indent with spaces, not with tabs$"),
         ("a: @b\n", r"yaml:1: not YAML: .*needs quotes"),
         ("a: %b\n", r"yaml:1: not YAML: .*needs quotes"),
         ("a: [1\nb: 2\n", r"yaml:2: not YAML"),

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from entrepot.ca.issuer import SigningKey, moment, pem
-from entrepot.errors import ConfigError
+from entrepot.errors import ConfigError, system_reason
 
 PRIVATE, PUBLIC = 0o600, 0o644
 _LOCK = ".lock"
@@ -194,7 +194,7 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be read: {system_reason(error)}") from error
 
 
 def _parse_certificates(path: Path, content: bytes) -> tuple[x509.Certificate, ...]:

@@ -33,7 +33,7 @@ from entrepot.ca.issuer import (
     moment,
 )
 from entrepot.ca.names import constrain
-from entrepot.errors import ConfigError
+from entrepot.errors import ConfigError, system_reason
 
 # A node beside this one that has not been told yet still signs with the old root; a client that
 # fetched a bundle without it would refuse that node.
@@ -104,7 +104,7 @@ class Own:
                     self._make_first(now)
         except OSError as error:
             raise ConfigError(
-                f"the CA's directory {self.directory} cannot be used: {error.strerror}"
+                f"the CA's directory {self.directory} cannot be used: {system_reason(error)}"
             ) from error
 
     def load(self, now: float) -> Standing:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from entrepot.cli.options import config_option, load_for_cli
+from entrepot.cli.options import config_option, load_for_cli, load_loudly
 from entrepot.config.render import plain, render, render_documented, shipped
 
 
@@ -31,7 +31,9 @@ def check(config_path: Path | None) -> None:
 
     Exits with 0 when nothing is, else with 1.
     """
-    load_for_cli(config_path)
+    loaded = load_loudly(config_path, serves=True)
+    if loaded.obstacles:
+        raise click.ClickException("\n".join(loaded.obstacles))
     click.echo("The configuration is right.")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from entrepot.cli.options import config_option, load_for_cli
+from entrepot.cli.options import config_option, load_loudly
 from entrepot.config.load import load_config
 from entrepot.config.model import Config
 from entrepot.errors import ConfigError, StorageError
@@ -37,12 +37,14 @@ def serve_command(config_path: Path | None, listen: str | None, data: str | None
     def reload() -> Config:
         """ConfigError, and not the end of the command."""
         loaded = load_config(config_path, os.environ, overrides)
-        for warning in loaded.warnings:
+        for warning in (*loaded.warnings, *loaded.obstacles):
             logger.warning("configuration: %s", warning)
         return loaded.config
 
-    config = load_for_cli(config_path, overrides)
+    loaded = load_loudly(config_path, overrides, serves=True)
+    for obstacle in loaded.obstacles:  # other registries can be served all the same
+        click.echo(f"Warning: {obstacle}", err=True)
     try:
-        asyncio.run(serve(config, reload))
+        asyncio.run(serve(loaded.config, reload))
     except* (ConfigError, StorageError) as group:
         raise click.ClickException("; ".join(map(str, group.exceptions))) from group

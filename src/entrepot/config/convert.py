@@ -1,15 +1,18 @@
 """Single values: text to typed value and back, and what is expected where that fails."""
 
+import errno
 import ipaddress
 import math
 import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from entrepot.config.model import DOCKER_HUB, FOREVER, Bytes, Form, ProxyUrl, Seconds, Secret
+from entrepot.errors import system_reason
 
 # What `config show` prints in place of a secret; nobody's password, so loading it is a mistake.
 HIDDEN = "(hidden)"
@@ -287,8 +290,16 @@ def _match(text: str) -> str:
 
 
 def _readable(path: Path) -> Path:
-    if path.is_dir() or not os.access(path, os.R_OK):
-        raise Expected(f"a file that can be read; {path} is none")
+    # Not by opening it: a pipe can be opened once.
+    try:
+        is_directory = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        raise Expected(f"a file that can be read; {path}: {system_reason(error)}") from None
+    if is_directory:
+        raise Expected(f"a file that can be read; {path} is a directory")
+    if not os.access(path, os.R_OK):
+        denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise Expected(f"a file that can be read; {path}: {system_reason(denied)}")
     return path
 
 

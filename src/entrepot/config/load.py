@@ -10,6 +10,7 @@ from entrepot.config import environment
 from entrepot.config.build import Builder
 from entrepot.config.convert import Expected, parse_address, registry_name
 from entrepot.config.model import DOCKER_HUB, Config, Registry
+from entrepot.config.surroundings import lacking
 from entrepot.config.tree import (
     KeyPath,
     Mapping,
@@ -17,24 +18,35 @@ from entrepot.config.tree import (
     Origin,
     Report,
     Scalar,
+    dotted,
     get,
     put,
     read_yaml,
 )
+
+# Flags that are not called as the setting is.
+_FLAGS = {"storage.scrub_rate": "--rate", "ca.overlap": "--overlap"}
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     config: Config
     warnings: tuple[str, ...]
+    # What a proxy with this configuration would fail on, registry by registry.
+    obstacles: tuple[str, ...] = ()
 
 
 def load_config(
-    path: Path | None, environ: MappingOf[str, str], overrides: MappingOf[str, str]
+    path: Path | None,
+    environ: MappingOf[str, str],
+    overrides: MappingOf[str, str],
+    *,
+    serves: bool = True,
 ) -> Loaded:
     """The result of all sources, or one ConfigError with a line for each thing that is wrong.
 
-    `overrides` are flags by dotted key: {"listen": ":3128", "tags.ttl": "5m"}.
+    `overrides` are flags by dotted key: {"listen": ":3128", "tags.ttl": "5m"}. Without `serves`
+    nothing is said of what only a running proxy needs.
     """
     report = Report()
     tree = read_yaml(path, report) if path else Mapping(Origin("defaults"))
@@ -42,14 +54,23 @@ def load_config(
     tree = environment.apply(tree, environ, report)
     for key, text in overrides.items():
         keys = tuple(key.split("."))
-        tree = put(tree, keys, Scalar(Origin("command line"), text))
+        tree = put(tree, keys, Scalar(Origin(_FLAGS.get(key, f"--{key}")), text))
     builder = Builder(report)
     config = _settle(builder.config(tree))
-    for place, message in findings(config):
+    wrong = [*findings(config), *(_proxy_loop(config) if serves else ())]
+    for place, message in wrong:
         if not _follows(place, report.paths):
             report.problem(_origin(place, builder.origins), place, message)
     report.raise_if_wrong()
-    return Loaded(config, tuple(report.warnings))
+    obstacles = lacking(config, environ.get("PATH")) if serves else ()
+    return Loaded(
+        config,
+        tuple(report.warnings),
+        tuple(
+            f"{_origin(place, builder.origins)}: {dotted(place)}: {message}"
+            for place, message in obstacles
+        ),
+    )
 
 
 def _name_registries(tree: Mapping, report: Report) -> Mapping:
@@ -106,7 +127,6 @@ def findings(config: Config) -> Iterator[Finding]:
     yield from _hosts(config)
     yield from _rules(config)
     yield from _ca(config)
-    yield from _proxy_loop(config)
 
 
 def _credentials(path: KeyPath, registry: Registry) -> Iterator[Finding]:
@@ -162,12 +182,13 @@ def _proxy_loop(config: Config) -> Iterator[Finding]:
     own = {config.hostname, host or "localhost"}
     if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         own |= {"localhost", "127.0.0.1", "::1"}
-    proxies: list[tuple[KeyPath, str]] = [(("upstream", "proxy"), config.upstream.proxy)]
+    none = "; without a parent proxy write `upstream.proxy: none`, or ENTREPOT_UPSTREAM__PROXY=none"
+    proxies: list[tuple[KeyPath, str, str]] = [(("upstream", "proxy"), config.upstream.proxy, none)]
     proxies += [
-        (("registries", name, "proxy"), registry.proxy)
+        (("registries", name, "proxy"), registry.proxy, "; without a parent proxy write `none`")
         for name, registry in config.registries.items()
     ]
-    for path, proxy in proxies:
+    for path, proxy, hint in proxies:
         url = urlsplit(proxy)
         if url.hostname in own and (url.port or {"https": 443}.get(url.scheme, 80)) == port:
-            yield path, "expected another proxy: this is the address of this one"
+            yield path, f"expected another proxy: this is the address of this one{hint}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from entrepot.errors import ConfigError
+from entrepot.errors import ConfigError, system_reason
 
 # Some thousand registries fit; a file of another kind is told from a configuration early.
 MAX_FILE_BYTES = 1 << 20
@@ -88,7 +88,8 @@ class Report:
 
     def problem(self, origin: Origin, path: KeyPath, message: str) -> None:
         self.paths.add(path)
-        place = f"{dotted(path)}: " if path else ""
+        # A flag is told by its own name alone.
+        place = f"{dotted(path)}: " if path and not origin.label.startswith("--") else ""
         self._problems.append((origin, f"{origin}: {place}{message}"))
 
     def warn(self, message: str) -> None:
@@ -111,7 +112,7 @@ def read_text(path: Path, label: str) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{label}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{label}: cannot be read: {system_reason(error)}") from error
     if len(content) > MAX_FILE_BYTES:
         raise ConfigError(f"{label}: expected a file of at most 1 MiB")
     try:
@@ -151,6 +152,8 @@ def _syntax_error(error: yaml.YAMLError, label: str) -> str:
     hint = ""
     if "alias" in said:
         hint = '; what begins with * needs quotes, as in "*.example.com"'
+    elif "'\\t'" in said:
+        hint = "; indent with spaces, not with tabs"
     elif any(word in said for word in ("anchor", "tag", "cannot start any token")):
         hint = "; what begins with one of & ! % @ ` needs quotes"
     return f"{place}: not YAML: {problem}{hint}"

@@ -1,0 +1,58 @@
+"""What a configuration names outside itself, and is not there or not as it should be.
+
+Found out by looking, so it may be otherwise a minute later: what is said of it is for people.
+"""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import which
+
+from entrepot.config.model import Config, Registry
+from entrepot.config.tree import KeyPath
+from entrepot.errors import system_reason
+
+# More than any password; a file of another kind is not read whole.
+_PASSWORD_MAX = 64 << 10
+
+type Finding = tuple[KeyPath, str]
+
+
+def lacking(config: Config, search_path: str | None) -> Iterator[Finding]:
+    """What requests to a registry will fail on. `search_path` is $PATH."""
+    for name, registry in config.registries.items():
+        for key, message in _of_registry(registry, search_path):
+            yield ("registries", name, key), message
+
+
+def _of_registry(registry: Registry, search_path: str | None) -> Iterator[tuple[str, str]]:
+    program = f"docker-credential-{registry.helper}" if registry.helper else ""
+    if program and not which(program, path=search_path):
+        yield "helper", f"expected {program} on the PATH ({search_path or 'which is empty'})"
+    if registry.exec and not which(registry.exec[0], path=search_path):
+        yield "exec", f"expected a program that can be started; {registry.exec[0]} is none"
+    if registry.password_file and (problem := _of_password(registry.password_file)):
+        yield "password_file", f"expected a password; {registry.password_file}: {problem}"
+    if registry.ca_bundle and (problem := _of_bundle(registry.ca_bundle)):
+        yield "ca_bundle", f"expected certificates in PEM; {registry.ca_bundle}: {problem}"
+
+
+def _of_password(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_PASSWORD_MAX).decode().rstrip("\r\n")
+    except OSError as error:
+        return system_reason(error)
+    except UnicodeDecodeError:
+        return "it is not UTF-8 text"
+    return "" if text else "it is empty"
+
+
+def _of_bundle(path: Path) -> str:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        return "there is none in it"
+    except OSError as error:
+        return system_reason(error)
+    return ""
