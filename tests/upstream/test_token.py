@@ -11,9 +11,10 @@ from entrepot.config.model import Secret
 from entrepot.errors import UpstreamError
 from entrepot.upstream.credentials import Credential
 from entrepot.upstream.message import RealmAnswer
+from entrepot.upstream.refusals import Refusals
 from entrepot.upstream.token import Token, TokenRequest, Tokens, parse_token
 from tests.support.clock import ManualClock
-from tests.upstream.bench import SECRET, USER
+from tests.upstream.bench import REGISTRY, SECRET, USER
 
 WANTED = TokenRequest(URL("https://auth.example/token"), "service.example", "repository:a:pull")
 ROBOT = Credential(USER, Secret(SECRET))
@@ -55,7 +56,7 @@ def realm() -> Realm:
 
 @pytest.fixture
 def tokens(realm: Realm, clock: ManualClock) -> Tokens:
-    return Tokens(realm, clock)
+    return Tokens(realm, clock, Refusals(REGISTRY, clock))
 
 
 async def test_a_token_is_asked_for_once(tokens: Tokens, realm: Realm) -> None:

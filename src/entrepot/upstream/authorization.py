@@ -18,6 +18,7 @@ from entrepot.oci.challenge import Challenge, parse_challenges
 from entrepot.upstream.credentials import Credential, CredentialSource
 from entrepot.upstream.message import UpstreamRequest
 from entrepot.upstream.realm import Origin, is_trusted_realm
+from entrepot.upstream.refusals import Refusals
 from entrepot.upstream.token import TokenRequest, Tokens, basic
 
 _log = logging.getLogger(__name__)
@@ -47,9 +48,10 @@ def choose_challenge(headers: Mapping[str, str]) -> Challenge | None:
 
 
 class Authorizer:
-    def __init__(self, ownership: Ownership, tokens: Tokens) -> None:
+    def __init__(self, ownership: Ownership, tokens: Tokens, refusals: Refusals) -> None:
         self._own = ownership
         self._tokens = tokens
+        self._refusals = refusals
         # What an origin asks for in general, and for one repository where that differs.
         self._general: dict[Origin, Challenge] = {}
         self._special: OrderedDict[tuple[Origin, str], Challenge] = OrderedDict()
@@ -79,7 +81,16 @@ class Authorizer:
         self.refused(sent)
         self.learn(origin, challenge, _subject(request))
         value = await self._fulfil(challenge, origin, request)
-        return None if value == sent else value
+        if value != sent:
+            return value
+        await self._say_refused(challenge, origin, sent)
+        return None
+
+    async def _say_refused(self, challenge: Challenge, origin: Origin, sent: str | None) -> None:
+        """Of Basic: for a token it is the token service that knows them."""
+        if challenge.scheme == "basic" and sent is not None and self._own.credentials is not None:
+            credential = await self._own.credentials.get()
+            self._refusals.refused(credential, f"{origin} answers 401")
 
     def refused(self, sent: str | None) -> None:
         if sent is not None:

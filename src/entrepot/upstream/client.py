@@ -19,6 +19,7 @@ from entrepot.upstream.flight import Flights
 from entrepot.upstream.message import RealmAnswer, UpstreamRequest, UpstreamResponse
 from entrepot.upstream.patience import Patience
 from entrepot.upstream.realm import Origin
+from entrepot.upstream.refusals import Refusals
 from entrepot.upstream.standing import RateLimit, Rest, parse_rate_limit, parse_retry_after
 from entrepot.upstream.statistics import Counters, UpstreamStatistics
 from entrepot.upstream.token import Tokens
@@ -92,8 +93,9 @@ class Upstream:
             asked=self._count_token_request,
             silent=lambda: self._rest.failed(self._clock.now()),
         )
-        tokens = Tokens(self._token_service, parts.clock)
-        self._authorizer = Authorizer(parts.ownership, tokens)
+        refusals = Refusals(parts.name, parts.clock)
+        tokens = Tokens(self._token_service, parts.clock, refusals)
+        self._authorizer = Authorizer(parts.ownership, tokens, refusals)
         self._courier = Courier(
             parts.transport, self._authorizer, parts.ownership.origins, self._seen
         )

@@ -22,6 +22,7 @@ from entrepot.upstream.credentials import Credential, Fingerprints
 from entrepot.upstream.flight import Flights
 from entrepot.upstream.message import RealmAnswer
 from entrepot.upstream.realm import Origin
+from entrepot.upstream.refusals import Refusals
 from entrepot.upstream.standing import parse_retry_after
 
 _log = logging.getLogger(__name__)
@@ -84,9 +85,10 @@ type _Key = tuple[TokenRequest, str]
 
 
 class Tokens:
-    def __init__(self, ask: AskRealm, clock: Clock) -> None:
+    def __init__(self, ask: AskRealm, clock: Clock, refusals: Refusals) -> None:
         self._ask = ask
         self._clock = clock
+        self._refusals = refusals
         self._fingerprints = Fingerprints()
         self._kept: OrderedDict[_Key, Token] = OrderedDict()
         self._flights: Flights[_Key, Token] = Flights()
@@ -122,9 +124,12 @@ class Tokens:
     async def _fetch(self, wanted: TokenRequest, credential: Credential | None) -> Token:
         asked_at = self._clock.now()
         answer = await self._answer(wanted, credential)
-        if answer.status in _REFUSED:
-            return Token(None, asked_at + _REFUSAL_S, asked_at)
         host = Origin.of(wanted.realm)
+        if answer.status in _REFUSED:
+            if credential is not None:
+                scope = f" for {wanted.scope}" if wanted.scope else ""
+                self._refusals.refused(credential, f"{host} answers {answer.status}{scope}")
+            return Token(None, asked_at + _REFUSAL_S, asked_at)
         if not 200 <= answer.status < 300:  # noqa: PLR2004 - RFC 9110: successful
             raise UpstreamError(
                 f"{host}: the token service answers {answer.status}",
