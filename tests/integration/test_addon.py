@@ -228,7 +228,7 @@ class TestBrokenStart:
         ("config", "options", "said"),
         [
             ({"listem": "*:3128"}, [], "listem: unknown setting"),
-            ({"data": "/dev/null/data"}, [], "data directory /dev/null/data cannot be made"),
+            ({"data": "/dev/null/data"}, [], "/dev/null/data"),
             ({}, ["--proxyauth", "ann:secret"], "proxyauth"),
         ],
         ids=["configuration", "directory", "options"],

@@ -1,10 +1,11 @@
 """Certificates for hosts, of an authority that nobody else knows."""
 
+import ssl
 import time
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from entrepot.ca.issuer import Issuer, make_root
+from entrepot.ca.issuer import Issuer, make_root, pem
 from entrepot.ca.leaf import Leaf, issue_leaf
 
 HOST = "registry.test"
@@ -28,3 +29,6 @@ class Leaves:
 
     def renew(self) -> None:
         self._known.clear()
+
+    def trusting(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cadata=pem([self.root.anchor]).decode())

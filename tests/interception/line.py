@@ -80,6 +80,11 @@ class Line:
         data, self._read = bytes(taken[self._read : stop]), stop
         return data
 
+    async def heard_some(self) -> bytes:
+        await self.until(lambda: len(self.transport.taken) > self._read)
+        data, self._read = bytes(self.transport.taken[self._read :]), len(self.transport.taken)
+        return data
+
     async def heard_all(self) -> bytes:
         """To the end of the connection, whatever its kind."""
         await self.until(lambda: self.transport.is_eof or self.transport.is_closing())

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -18,6 +19,7 @@ from entrepot.interception.tunnel_layer import Pace
 from tests.interception.conversation import PEER, make_context
 from tests.interception.house import PUBLIC, Front, House
 from tests.interception.leaves import HOST
+from tests.interception.line import Line
 from tests.interception.test_front_layer import CLIENT_HELLO
 
 
@@ -123,6 +125,52 @@ class TestTls:
         assert record.message.endswith("(unknown ca)")
 
 
+class TlsClient:
+    """What a client says within a tunnel."""
+
+    def __init__(self, line: Line, trust: ssl.SSLContext) -> None:
+        self._line = line
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = trust.wrap_bio(self._incoming, self._outgoing, server_hostname=HOST)
+
+    async def shake(self) -> None:
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._incoming.write(await self._line.heard_some())
+            else:
+                return
+            finally:
+                self._flush()
+
+    async def say(self, data: bytes) -> None:
+        self._tls.write(data)
+        self._flush()
+
+    async def heard(self, end: bytes) -> bytes:
+        data = b""
+        while end not in data:
+            try:
+                data += self._tls.read()
+            except ssl.SSLWantReadError:
+                self._incoming.write(await self._line.heard_some())
+        return data
+
+    def _flush(self) -> None:
+        if data := self._outgoing.read():
+            self._line.say(data)
+
+
+async def connected(line: Line, trust: ssl.SSLContext) -> TlsClient:
+    line.say(f"CONNECT {HOST}:443 HTTP/1.1\r\n\r\n".encode())
+    await line.heard(b"\r\n\r\n")
+    client = TlsClient(line, trust)
+    await client.shake()
+    return client
+
+
 class TestConnections:
     async def test_an_exchange_runs_on_its_connection(self, house: House) -> None:
         async with house.line(house.addon) as line:
@@ -152,6 +200,22 @@ class TestConnections:
         (record,) = (one for one in caplog.records if one.levelno >= logging.WARNING)
         assert record.message.startswith(f"no certificate for {HOST}")
         assert said in caplog.text
+
+    async def test_a_whole_way_to_a_registry(self, house: House) -> None:
+        async with house.line(house.addon) as line:
+            with house.knows(line):
+                client = await connected(line, house.leaves.trusting())
+                await client.say(b"GET /v2/ HTTP/1.1\r\nHost: registry.test\r\n\r\n")
+                assert (await client.heard(b"/v2/")).endswith(b"False /v2/")
+
+    async def test_a_client_that_does_not_trust_us(
+        self, house: House, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with house.line(house.addon) as line:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await connected(line, ssl.create_default_context())
+            await line.heard_all()
+        assert "does it trust the CA at /ca.crt?" in caplog.text
 
     async def test_a_whole_way_to_a_refusal(self, house: House) -> None:
         async with house.line(house.addon) as line:

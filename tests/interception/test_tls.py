@@ -1,13 +1,12 @@
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from cryptography import x509
 from OpenSSL import SSL
 
-from entrepot.ca.issuer import pem
 from entrepot.interception import tls
 from entrepot.interception.tls import ClientTls
 from tests.interception.leaves import HOST, Leaves
@@ -38,7 +37,7 @@ def client_tls(leaves: Leaves) -> ClientTls:
 
 
 def trusting(leaves: Leaves, *protocols: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=pem([leaves.root.anchor]).decode())
+    context = leaves.trusting()
     if protocols:
         context.set_alpn_protocols(protocols)
     return context
@@ -136,6 +135,20 @@ def test_http_1_1_is_what_is_spoken(
 ) -> None:
     shaken = shake(client_tls.connection(HOST), trusting(leaves, *offered))
     assert shaken.client.selected_alpn_protocol() == chosen
+
+
+def test_intermediates_are_sent_with_it(leaves: Leaves) -> None:
+    leaf = leaves.leaf(HOST)
+    chain = (leaves.root.certificate,)
+    server = ClientTls(lambda _: replace(leaf, chain=chain)).connection(HOST)
+    client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+    client.set_connect_state()
+    for one, other in ((client, server), (server, client), (client, server)):
+        with suppress(SSL.WantReadError):
+            one.do_handshake()
+        other.bio_write(one.bio_read(65_536))
+    shown = client.get_peer_cert_chain() or []
+    assert [each.to_cryptography() for each in shown] == [leaf.certificate, *chain]
 
 
 def test_older_protocols_are_not_spoken(leaves: Leaves, client_tls: ClientTls) -> None:
