@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import os
+import socket
 
 from mitmproxy import options
 from mitmproxy.addons import core
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.master import Master
 
-from entrepot.errors import ConfigError
+from entrepot.errors import ConfigError, system_reason
 from entrepot.interception.addon import EntrepotAddon
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,10 @@ class ProxyMaster:
     async def listen(self) -> None:
         if not await self._server.setup_servers():
             reasons = {_reason(server.last_exception) for server in self._server.servers}
-            raise ConfigError(f"cannot listen on {self._address}: {'; '.join(sorted(reasons))}")
+            raise ConfigError(
+                f"cannot listen on {self._address} (--listen, or the setting listen):"
+                f" {'; '.join(sorted(reasons))}"
+            )
 
     async def run(self) -> None:
         await self._master.run()
@@ -49,6 +53,10 @@ class ProxyMaster:
 
 def _reason(error: Exception | None) -> str:
     """Without mitmproxy's advice, which is on options of its own."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return "the address cannot be used"
+    cause = error.__cause__ if error else None
+    if isinstance(cause, socket.gaierror):
+        return "its name cannot be resolved"
+    if isinstance(cause, OSError) and cause.errno:
+        os_error = OSError(cause.errno, os.strerror(cause.errno))  # the text holds the address
+        return system_reason(os_error)
+    return "this machine has no such address"  # asyncio's, without a number
