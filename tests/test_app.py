@@ -129,7 +129,7 @@ class TestFront:
 
 class TestPages:
     async def test_readiness(self, proxy: Proxy) -> None:
-        assert await page(proxy, "/readyz") == (200, b"process: ok\nstore: ok\nca: ok\n")
+        assert await page(proxy, "/readyz") == (200, b"process: ok\nstore: ok\nca: ok\nroom: ok\n")
 
     async def test_it_is_stopping(self, proxy: Proxy) -> None:
         proxy.is_draining = True

@@ -90,7 +90,8 @@ class Proxy:
                     "process": self._check_process,
                     "store": base.store.check_writable,
                     "ca": self._check_ca,
-                }
+                },
+                {"room": lambda: base.store.shortage},
             ),
             figures=self._figures,
             metrics=self.metrics.render,

@@ -49,7 +49,9 @@ def exchange(
 
 def readings(*upstreams: UpstreamStatistics) -> Readings:
     return Readings(
-        store=Statistics(entries=3, size_bytes=4000, evictions=5, evicted_bytes=600, corrupt=1),
+        store=Statistics(
+            entries=3, size_bytes=4000, evictions=5, evicted_bytes=600, corrupt=1, refusals=2
+        ),
         fills=(FillStatistics(DIGEST, 100, 50, 2), FillStatistics(DIGEST, None, 0, 1)),
         upstreams=upstreams,
         connections=8,

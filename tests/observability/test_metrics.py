@@ -70,6 +70,7 @@ def test_what_was_fetched_is_counted(metrics: Metrics) -> None:
         ("entrepot_store_evictions_total", 5),
         ("entrepot_store_evicted_bytes_total", 600),
         ("entrepot_store_corrupt_total", 1),
+        ("entrepot_store_refusals_total", 2),
         ("entrepot_fills", 2),
         ("entrepot_readers", 3),
         ("entrepot_connections", 8),

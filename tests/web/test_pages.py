@@ -71,7 +71,13 @@ def problems() -> list[str]:
 
 
 @pytest.fixture
-def pages(pems: tuple[str, str], problems: list[str]) -> Pages:
+def notes() -> list[str]:
+    """What is told and does no harm."""
+    return []
+
+
+@pytest.fixture
+def pages(pems: tuple[str, str], problems: list[str], notes: list[str]) -> Pages:
     async def check() -> None:
         if problems:
             raise StorageError(problems[0])
@@ -81,7 +87,7 @@ def pages(pems: tuple[str, str], problems: list[str]) -> Pages:
 
     return Pages(
         Authority(*pems),
-        Health({"process": well, "store": check}),
+        Health({"process": well, "store": check}, {"room": lambda: "".join(notes)}),
         figures=lambda: FIGURES,
         metrics=lambda: b"entrepot_fills 0.0\n",
         default_host=DEFAULT,
@@ -239,13 +245,19 @@ async def test_the_ca_is_all_that_clients_should_trust(pages: Pages, pems: tuple
 class TestHealth:
     async def test_ready(self, pages: Pages) -> None:
         response = await page(pages, "/readyz")
-        assert text_of(response) == "process: ok\nstore: ok\n"
+        assert text_of(response) == "process: ok\nstore: ok\nroom: ok\n"
 
     async def test_not_ready_and_why(self, pages: Pages, problems: list[str]) -> None:
         problems.append("the disk is full")
         response = await page(pages, "/readyz")
         assert response.status == 503
-        assert text_of(response) == "process: ok\nstore: the disk is full\n"
+        assert text_of(response) == "process: ok\nstore: the disk is full\nroom: ok\n"
+
+    async def test_ready_with_a_note(self, pages: Pages, notes: list[str]) -> None:
+        notes.append("the cache cannot grow")
+        response = await page(pages, "/readyz")
+        assert response.status == 200
+        assert text_of(response) == "process: ok\nstore: ok\nroom: the cache cannot grow\n"
 
     async def test_alive_all_the_same(self, pages: Pages, problems: list[str]) -> None:
         problems.append("the disk is full")

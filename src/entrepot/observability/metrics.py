@@ -145,6 +145,7 @@ def _of_store(store: StoreStatistics) -> Iterator[Metric]:
         ("evictions", "Entries evicted", store.evictions),
         ("evicted_bytes", "Size of what was evicted", store.evicted_bytes),
         ("corrupt", "Entries found corrupt and removed", store.corrupt),
+        ("refusals", "What the store had no room for", store.refusals),
     ):
         yield CounterMetricFamily(f"entrepot_store_{name}", text, value=value)
 

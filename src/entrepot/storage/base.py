@@ -25,6 +25,7 @@ class Statistics:
     evictions: int
     evicted_bytes: int
     corrupt: int = 0  # entries found wrong, and dropped
+    refusals: int = 0  # what there was no room for
 
 
 class Content(Protocol):

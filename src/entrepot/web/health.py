@@ -15,16 +15,22 @@ type Check = Callable[[], Awaitable[None]]
 class Finding:
     name: str
     problem: str  # empty: all is well
+    is_serious: bool = True  # it should get no traffic
 
 
 class Health:
-    """Checks raise EntrepotError with what is wrong."""
+    """Checks raise EntrepotError with what is wrong. `notes` say what does no harm to answers."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
+    def __init__(
+        self, checks: Mapping[str, Check], notes: Mapping[str, Callable[[], str]] | None = None
+    ) -> None:
         self._checks = checks
+        self._notes = notes or {}
 
     async def findings(self) -> list[Finding]:
-        return [Finding(name, await _problem(check)) for name, check in self._checks.items()]
+        serious = [Finding(name, await _problem(check)) for name, check in self._checks.items()]
+        told = [Finding(name, tell(), is_serious=False) for name, tell in self._notes.items()]
+        return serious + told
 
 
 async def _problem(check: Check) -> str:

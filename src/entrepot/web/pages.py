@@ -109,7 +109,7 @@ class Pages:
     async def _ready(self) -> tuple[int, str, bytes]:
         findings = await self._health.findings()
         lines = [f"{finding.name}: {finding.problem or 'ok'}\n" for finding in findings]
-        is_ready = not any(finding.problem for finding in findings)
+        is_ready = not any(finding.problem and finding.is_serious for finding in findings)
         return (200 if is_ready else 503), _TEXT, "".join(lines).encode()
 
     def _setup(self, request: Request, script: str) -> bytes:

@@ -153,6 +153,39 @@ async def test_min_free_is_kept(disk: Disk) -> None:
     assert await has(store, manifest), "rows free nothing on the disk"
 
 
+async def test_a_shortage_is_told_now_and_then_and_until_it_ends(
+    disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk.free = lambda _: 4 * FILE - 1
+    store = disk.open(replace(UNLIMITED, min_free=Bytes(1 << 20)))
+    for told, minutes in [(1, 0), (1, 4), (2, 2)]:
+        disk.clock.advance(60 * minutes)
+        with pytest.raises(StorageError, match="min_free leaves no room"):
+            await store.draft(Digest.of(b"new"))
+        assert len(caplog.records) == told
+    assert store.shortage == caplog.records[0].message
+    assert store.shortage == (
+        "the cache cannot grow: storage.min_free (1m) leaves no room"
+        f" on {disk.directory / 'cache'}; pulls go on uncached"
+    )
+    assert store.statistics().refusals == 3
+    disk.free = lambda _: 1 << 40
+    await store.tend()
+    assert not store.shortage
+
+
+async def test_what_cannot_go_is_a_shortage_too(
+    disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = disk.open(limited(3 * FILE))
+    await store.pin(await put(disk, store, 1), pinned=True)
+    with pytest.raises(StorageError, match="max_size leaves no room"):
+        await put(disk, store, 2, size=5 * FILE // 2)
+    assert "storage.max_size (300000) leaves no room" in store.shortage
+    await put(disk, store, 3)
+    assert not store.shortage
+
+
 async def test_a_disk_that_gets_no_freer_does_not_empty_the_store(disk: Disk) -> None:
     disk.free = lambda _: 1 << 40
     store = disk.open(replace(UNLIMITED, min_free=Bytes(4 * FILE), max_size=Bytes(50 * FILE)))

@@ -1,13 +1,16 @@
 """Room for what comes: which entries go, when, and how many at a time."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
+from entrepot.config.convert import format_bytes
 from entrepot.errors import StorageError
 from entrepot.storage.disk.index import Evicted
 from entrepot.storage.disk.parts import sweep_parts
@@ -20,6 +23,10 @@ _BATCH = 64
 _STRIDE, _STRIDE_FRACTION = 8 << 20, 64
 # What is evicted beyond need, so that a full store does not evict for each write.
 _SLACK_FRACTION = 100
+# A store without room says so at each pull otherwise.
+_WARN_EVERY_S = 300
+
+_log = logging.getLogger(__name__)
 
 
 def free_bytes(path: Path) -> int:
@@ -51,8 +58,11 @@ class Evictor:
         self._uses = shelf.uses
         self._free = free
         self._lock = asyncio.Lock()
+        self._warned_at = float("-inf")
         self.evictions = 0
         self.evicted_bytes = 0
+        self.refusals = 0
+        self.shortage = ""  # while there is no room: why, in plain words
 
     @property
     def stride(self) -> int:
@@ -61,24 +71,44 @@ class Evictor:
     async def make_room(self, wanted: int) -> None:
         """For `wanted` more bytes, or raise StorageError."""
         self.refuse_if_too_large(wanted)
-        if await self._has_room(wanted):
-            return
+        if not await self._has_room(wanted):
+            await self._find_room(wanted)
+        self.shortage = ""
+
+    async def _find_room(self, wanted: int) -> None:
         async with self._lock:
             if await self._evict_for(wanted):
                 return
             # Unfinished fills that nobody holds are worth less than one that is running.
             await self._workers.file(sweep_parts, self._layout.fills, before=None)
-            if not await self._has_room(wanted):
-                raise StorageError("full: max_size or min_free leaves no room")
+            lack = await self._lack(wanted)
+            if not lack.is_none:
+                self._refuse(lack)
+
+    def _refuse(self, lack: _Lack) -> NoReturn:
+        self.refusals += 1
+        limit, size = "max_size", self._settings.max_size
+        if lack.on_disk > 0:
+            limit, size = "min_free", self._settings.min_free
+        self.shortage = (
+            f"the cache cannot grow: storage.{limit} ({format_bytes(size)}) leaves no room"
+            f" on {self._layout.root}; pulls go on uncached"
+        )
+        if self._clock.now() - self._warned_at >= _WARN_EVERY_S:
+            self._warned_at = self._clock.now()
+            _log.warning("%s", self.shortage)
+        raise StorageError(f"full: storage.{limit} leaves no room")
 
     def refuse_if_too_large(self, size: int) -> None:
         if size > self._settings.max_size:
+            self.refusals += 1
             raise StorageError("full: larger than max_size allows")
 
     async def evict(self) -> None:
         """What is over the limits, and what nobody has used for long."""
         async with self._lock:
-            await self._evict_for(0)
+            if await self._evict_for(0):
+                self.shortage = ""
             await self._evict_unused()
 
     async def _has_room(self, wanted: int) -> bool:

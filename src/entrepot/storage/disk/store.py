@@ -119,9 +119,15 @@ class DiskStore:
     def statistics(self) -> Statistics:
         """Entries and size as of the last change by this process, or ten seconds ago."""
         count, size = self._index.counters
+        evictor = self._evictor
         return Statistics(
-            count, size, self._evictor.evictions, self._evictor.evicted_bytes, self._corrupt
+            count, size, evictor.evictions, evictor.evicted_bytes, self._corrupt, evictor.refusals
         )
+
+    @property
+    def shortage(self) -> str:
+        """Why nothing more can be stored, while that is so; empty otherwise."""
+        return self._evictor.shortage
 
     async def maintain(self, sleep: Sleep = asyncio.sleep) -> None:
         """Keeps the limits, tidies up and scrubs when it is time, until cancelled."""
