@@ -28,6 +28,7 @@ async def serve(config: Config, load: Callable[[], Config]) -> None:
         master = ProxyMaster(proxy.addon, host, port, idle_timeout_s=config.clients.idle_timeout)
         await master.listen()
         logger.info("listening on %s, data in %s", config.listen, config.data)
+        logger.info("how to point clients here is told on http://%s:%d/", config.hostname, port)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
