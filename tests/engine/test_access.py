@@ -244,6 +244,13 @@ class TestSharedLayers:
         known.rig.registry.die()
         assert [await said(known) for _ in range(2)] == [DEAD, DEAD]
 
+    async def test_not_for_the_word_of_another_registry(self, known: Asking) -> None:
+        await known.facts.drop_member(NAME, Repository("base"), DIGEST)
+        await known.facts.add_members("other.test", Repository("base"), (DIGEST,))
+        await known.facts.allow("other.test", Repository("base"), ALICE)
+        known.rig.registry.die()
+        assert await said(known) is DEAD
+
     async def test_not_to_who_may_not_read_here(self, known: Asking) -> None:
         await known.facts.revoke(NAME, APP, ALICE)
         known.rig.registry.die()

@@ -5,6 +5,7 @@ import pytest
 from entrepot.engine.body import ContentBody, FillBody, PassedBody
 from entrepot.errors import DigestMismatch, StorageError, UpstreamError
 from entrepot.oci.byte_range import ByteRange
+from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCTET_STREAM
 from entrepot.storage.base import Content
 from tests.engine.filling import BODY, BROKE, DIGEST, Reply, Step, as_response, fill_of, whole
@@ -91,6 +92,17 @@ class TestFillBody:
             await asyncio.sleep(0)
             await fill.run()
             assert await reading == BODY
+        await body.aclose()
+
+    async def test_to_the_end_of_nothing_at_all(self, store: BreakableStore) -> None:
+        empty = Digest.of(b"")
+        fill, _ = fill_of(await store.draft(empty), whole(size=None), digest=empty)
+        body = FillBody(fill, None, Bypass())
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(read_body(body))
+            await asyncio.sleep(0)
+            await fill.run()
+            assert await reading == b""
         await body.aclose()
 
     @pytest.mark.parametrize("error", [BROKE, DigestMismatch("wrong")])

@@ -284,3 +284,29 @@ async def test_who_holds_content_is_known_unless_it_was_to_be_forgotten(
     assert await facts.holders(Digest.of(b"other")) == []
     ledger.break_down()
     assert await facts.holders(DIGEST) == []
+
+
+async def test_some_bindings_of_a_tag_or_of_all_tags_are_forgotten(
+    facts: Facts, others: Facts, clock: ManualClock
+) -> None:
+    other = Digest.of(b"other")
+    for tag, accept, digest in (("1", "a/b", DIGEST), ("1", "c/d", other), ("2", "", DIGEST)):
+        await facts.bind(NAME, APP, Tag(tag), accept, binding(clock, digest))
+    assert len(await facts.bindings(NAME, APP, Tag("1"))) == 2
+    await facts.unbind_where(NAME, APP, Tag("1"), lambda known: known.digest == DIGEST)
+    assert [known.digest for known in await others.bindings(NAME, APP, Tag("1"))] == [other]
+    await facts.unbind_where(NAME, APP, None, lambda known: known.digest == DIGEST)
+    assert await others.bindings(NAME, APP, Tag("2")) == []
+    assert await others.bindings(NAME, APP, Tag("1"))
+
+
+async def test_which_they_are_a_broken_ledger_does_not_tell(
+    facts: Facts, ledger: BreakableLedger, clock: ManualClock
+) -> None:
+    await facts.bind(NAME, APP, LATEST, "", binding(clock))
+    ledger.broken = {"scan"}
+    assert await facts.bindings(NAME, APP, LATEST) == []
+    await facts.unbind_where(NAME, APP, None, lambda _: True)
+    assert await facts.tag(NAME, APP, LATEST, "")
+    await facts.unbind_where(NAME, APP, LATEST, lambda _: False)
+    assert await facts.tag(NAME, APP, LATEST, "") is None

@@ -1,7 +1,10 @@
 """Manifests in memory: right, for a moment only, and not too many."""
 
+import pytest
+
 from entrepot.engine.held import Held, HeldManifests
 from entrepot.oci.digest import Digest
+from entrepot.oci.media_type import OCI_INDEX, OCI_MANIFEST, OCTET_STREAM
 from entrepot.storage.memory import MemoryStore
 from tests.support.clock import ManualClock
 
@@ -43,3 +46,41 @@ async def test_memory_is_bounded_by_what_was_used_first() -> None:
         await store.remove(Digest.of(body))
     found = [await manifests.get(Digest.of(body)) is not None for body in bodies]
     assert found == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (b'{"mediaType": "c/d"}', "c/d"),
+        (b'{"config": {}, "layers": []}', OCI_MANIFEST),
+        (b'{"manifests": [{"mediaType": "a/b", "digest": "%s", "size": 1}]}', OCI_INDEX),
+        (b"no JSON", OCTET_STREAM),
+    ],
+)
+async def test_what_was_stored_as_a_layer_says_itself_what_it_is(
+    body: bytes, media_type: str
+) -> None:
+    body = body.replace(b"%s", str(DIGEST).encode())
+    store = MemoryStore()
+    await store.put(Digest.of(body), body, OCTET_STREAM)
+    held = await HeldManifests(store, ManualClock(), limit=1000).get(Digest.of(body))
+    assert held is not None
+    assert held.media_type == media_type
+
+
+async def test_two_who_load_it_at_once_count_it_once() -> None:
+    store, body = MemoryStore(), bytes(8 << 20)
+    await store.put(Digest.of(body), body, "a/b")
+    manifests = HeldManifests(store, ManualClock(), limit=8 << 20)
+    for _ in range(10):
+        manifests._remember(Held(Digest.of(body), "a/b", body))
+    assert manifests._recent_bytes == len(body)
+
+
+async def test_rotten_bytes_are_dropped_and_not_served() -> None:
+    store = MemoryStore()
+    await store.put(DIGEST, BODY, "a/b")
+    store._stored[DIGEST].body = BODY[:-1]
+    manifests = HeldManifests(store, ManualClock(), limit=1000)
+    assert await manifests.get(DIGEST) is None
+    assert await store.open(DIGEST) is None

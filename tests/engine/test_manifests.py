@@ -462,6 +462,14 @@ class TestByDigest:
         assert head.headers["Docker-Content-Digest"] == pulls.image.digest
         assert pulls.asked == ["HEAD", "GET"]
 
+    @pytest.mark.parametrize(("status", "said"), [(405, 200), (501, 200), (403, 403)])
+    async def test_a_registry_that_knows_no_head(
+        self, pulls: Pulls, status: int, said: int
+    ) -> None:
+        pulls.rig.registry.fault(AnswerWith(status), method="HEAD")
+        head = await pulls.get(pulls.image.digest, method="HEAD")
+        assert (head.status, head.body) == (said, b"")
+
     async def test_a_wrong_body_is_an_error_and_not_kept(self, pulls: Pulls) -> None:
         pulls.rig.registry.fault(Corrupt(5), method="GET", path="*/manifests/*", times=1)
         assert (await pulls.get(pulls.image.digest)).status == 502
@@ -490,6 +498,31 @@ class TestByDigest:
         assert answer.headers["Content-Type"] == "application/octet-stream"
         answer = await pulls.get(pulls.image.digest)
         assert answer.headers["Content-Type"] == pulls.image.media_type
+
+
+class TestHeadsOfWhoMayPush:
+    @pytest.fixture
+    async def rig(self, registry: ScriptedRegistry, clock: ManualClock) -> AsyncIterator[Rig]:
+        async with open_engine(registry, clock, config=config_for(registry, push="allow")) as rig:
+            yield rig
+
+    @pytest.mark.parametrize("reference", ["1.0", ""])
+    async def test_are_the_upstreams_to_answer(self, pulls: Pulls, reference: str) -> None:
+        reference = reference or pulls.image.digest
+        await pulls.get(reference)
+        head = await pulls.get(reference, method="HEAD")
+        assert (head.status, head.cache, head.length) == (200, "pass", len(pulls.image.body))
+        pulls.rig.registry.delete_tag("app", "1.0")
+        del pulls.rig.registry._answers.repositories["app"].manifests[pulls.image.digest]
+        assert (await pulls.get(reference, method="HEAD")).status == 404
+
+    @pytest.mark.parametrize(
+        "fault", [AnswerWith(405), AnswerWith(503), Header("Docker-Content-Digest", None)]
+    )
+    async def test_unless_it_cannot(self, pulls: Pulls, fault: AnswerWith) -> None:
+        await pulls.get()
+        pulls.rig.registry.fault(fault, method="HEAD")
+        assert (await pulls.get(method="HEAD")).cache == "hit"
 
 
 class TestTooLarge:

@@ -4,7 +4,7 @@ import pytest
 
 from entrepot.errors import InvalidReference
 from entrepot.oci.digest import Digest
-from entrepot.oci.manifest import Descriptor, Manifest
+from entrepot.oci.manifest import Descriptor, Manifest, is_manifest
 from entrepot.oci.media_type import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, accept_key, essence
 
 A, B = Digest.of(b"a"), Digest.of(b"b")
@@ -53,3 +53,18 @@ def test_accept_headers_of_one_meaning_have_one_key() -> None:
     assert accept_key("a/b;q=0.5, c/d") == accept_key("C/D,a/b") == "a/b,c/d"
     assert accept_key("") == ""
     assert essence("A/B; charset=utf-8") == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"schemaVersion": 2}', True),
+        (b'{"mediaType": "a/b"}', True),
+        (b'{"errors": []}', False),
+        (b"[]", False),
+        (b"<html>", False),
+        (b"[" * 100_000, False),
+    ],
+)
+def test_manifests_are_told_from_pages(body: bytes, *, expected: bool) -> None:
+    assert is_manifest(body) is expected

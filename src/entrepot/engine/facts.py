@@ -72,22 +72,28 @@ class Facts:
     ) -> None:
         """Of one tag, or of all tags of the repository."""
         self.unbindings += 1
-        for key, binding in await self._bindings(registry, repository, tag):
+        try:
+            known = await self._bindings(registry, repository, tag)
+        except StorageError:
+            if tag:
+                await self._forget(tag_prefix(registry, repository, tag))
+            return
+        for key, binding in known:
             if is_meant(binding):
                 await self._forget(key)
 
     async def bindings(self, registry: str, repository: Repository, tag: Tag) -> list[Binding]:
         """What the tag points to, for clients that accept one thing or another."""
-        return [binding for _, binding in await self._bindings(registry, repository, tag)]
+        try:
+            return [binding for _, binding in await self._bindings(registry, repository, tag)]
+        except StorageError:
+            return []
 
     async def _bindings(
         self, registry: str, repository: Repository, tag: Tag | None
     ) -> list[tuple[str, Binding]]:
         prefix = tag_prefix(registry, repository, tag) if tag else f"tag/{registry}/{repository}:"
-        try:
-            keys = [key async for key, _ in self._ledger.scan(prefix)]
-        except StorageError:
-            return []
+        keys = [key async for key, _ in self._ledger.scan(prefix)]
         facts = [(key, await self._get(key)) for key in keys]
         return [(key, fact) for key, fact in facts if isinstance(fact, Binding)]
 
