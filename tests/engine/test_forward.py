@@ -39,6 +39,12 @@ class TestPushDenied:
             ("PATCH", "/v2/app/blobs/uploads/1"),
             ("POST", "/v2/"),
             ("POST", "/v2/app/tags/list"),
+            ("PATCH", "/v2/app/blobs/upload/1"),
+            ("PUT", "/v2/app/unknown"),
+            ("PUT", "/%762/app/unknown"),
+            ("PUT", "//v2/app/manifests/1.0"),
+            ("PUT", "/./v2/app/manifests/1.0"),
+            ("PUT", "/x/%2e%2e/v2/app/manifests/1.0"),
         ],
     )
     async def test_writes_go_nowhere(self, rig: Rig, method: str, path: str) -> None:

@@ -23,6 +23,7 @@ from entrepot.engine.service import Service
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.engine.sites import Sites
 from entrepot.engine.token_service import TokenService
+from entrepot.engine.uploads import Uploads
 from entrepot.storage.base import ContentStore, Ledger
 from entrepot.upstream.fleet import Upstreams
 
@@ -96,7 +97,7 @@ class Engine:
             manifests,
             blobs=self.blobs,
             listings=listings,
-            forward=Forward(facts, SingleFlight(ground.tasks)),
+            forward=Forward(facts, SingleFlight(ground.tasks), Uploads(ground.clock)),
         )
 
     async def aclose(self) -> None:

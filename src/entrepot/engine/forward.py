@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from urllib.parse import parse_qs
+from posixpath import normpath
+from urllib.parse import parse_qs, unquote
 
 from entrepot.engine.ask import Ask
 from entrepot.engine.body import PassedBody
@@ -11,6 +12,7 @@ from entrepot.engine.message import Headers, Response
 from entrepot.engine.problem import problem
 from entrepot.engine.reply import CacheStatus, mark
 from entrepot.engine.single_flight import SingleFlight
+from entrepot.engine.uploads import Uploads
 from entrepot.oci.digest import Digest
 from entrepot.oci.error_body import ErrorCode
 from entrepot.oci.route import BlobRoute, ManifestRoute, Other, UploadRoute
@@ -18,15 +20,17 @@ from entrepot.upstream.message import UpstreamRequest, UpstreamResponse
 
 
 class Forward:
-    def __init__(self, facts: Facts, forgetting: SingleFlight[object, None]) -> None:
+    def __init__(
+        self, facts: Facts, forgetting: SingleFlight[object, None], uploads: Uploads
+    ) -> None:
         self._facts = facts
         self._forgetting = forgetting
+        self._uploads = uploads
 
     async def respond(self, ask: Ask) -> Response:
-        request = ask.request
-        is_write = request.is_write
-        is_api = not isinstance(ask.route, Other)
-        if is_write and is_api and ask.site.settings.push != "allow":
+        ask = self._uploads.resumed(ask)
+        is_write = ask.request.is_write
+        if is_write and _is_of_registry(ask.path) and ask.site.settings.push != "allow":
             message = f"pushing to {ask.registry} through this proxy is not allowed (push: deny)"
             return problem(405, ErrorCode.UNSUPPORTED, message, ask.trace)
         answer = await (self._write(ask) if is_write else self._send(ask))
@@ -63,6 +67,7 @@ class Forward:
         answer: UpstreamResponse | None = None
         try:
             answer = await self._send(ask)
+            self._uploads.answered(ask, answer)
         finally:
             if answer is None or answer.status < 400:  # noqa: PLR2004
                 headers = {} if answer is None else answer.headers
@@ -90,6 +95,12 @@ class Forward:
                 await self._facts.drop_member(ask.registry, repository, digest)
         for path in _written(ask, answer):
             await self._facts.unmark_absent(ask.registry, path)
+
+
+def _is_of_registry(path: str) -> bool:
+    """Whether an upstream may take it for one below `/v2/`, however that is spelled."""
+    plain = normpath("/" + unquote(path).lstrip("/"))
+    return plain == "/v2" or plain.startswith("/v2/")
 
 
 def _written(ask: Ask, answer: Mapping[str, str]) -> Iterator[str]:
