@@ -26,14 +26,18 @@ from entrepot.errors import ConfigError, StorageError, system_reason
 from entrepot.interception.addon import EntrepotAddon, listening_ports, open_connections
 from entrepot.interception.exchange import ExchangeRunner
 from entrepot.interception.tls import ClientTls
-from entrepot.interception.tunnel import ClientPolicy, TunnelPolicy, system_resolve
+from entrepot.interception.tunnel import ClientPolicy, TunnelPolicy, resolve_by
 from entrepot.observability.journal import log_exchange
 from entrepot.observability.metrics import Metrics, Readings
 from entrepot.oci.error_body import ErrorCode
 from entrepot.storage.disk.store import DiskStore, open_disk_store
 from entrepot.upstream.fleet import Upstreams
+from entrepot.upstream.resolver import SystemResolver
 from entrepot.web.health import Health
 from entrepot.web.pages import Figures, Pages
+
+# Names to tunnel to are the clients' choice: some that nobody answers for keep as many threads.
+_RESOLVER_THREADS = 64
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ class Foundation:
     authority: Authority
     secret: Secret
     tasks: asyncio.TaskGroup
+    resolver: SystemResolver  # of names to tunnel to
 
 
 class Front:
@@ -63,7 +68,7 @@ class Front:
             config.tunnel,
             own_names={config.hostname, "localhost"},
             own_ports=listening_ports,
-            resolve=system_resolve,
+            resolve=resolve_by(base.resolver),
         )
 
     def serves(self, peer: str) -> bool:
@@ -198,9 +203,10 @@ async def open_proxy(config: Config, clock: Clock | None = None) -> AsyncIterato
         logger.warning("CA: %s", warning)
     secret = config.auth.secret or _kept_secret(config.data / "secret")
     store = open_disk_store(config.data, config.storage, clock)
+    resolver = SystemResolver(threads=_RESOLVER_THREADS)
     try:
         async with asyncio.TaskGroup() as tasks:
-            proxy = Proxy(config, Foundation(clock, store, authority, secret, tasks))
+            proxy = Proxy(config, Foundation(clock, store, authority, secret, tasks, resolver))
             upkeep = tasks.create_task(store.maintain(), name="store upkeep")
             try:
                 yield proxy
@@ -208,6 +214,7 @@ async def open_proxy(config: Config, clock: Clock | None = None) -> AsyncIterato
                 upkeep.cancel()
                 await proxy.aclose()
     finally:
+        await resolver.close()
         await store.aclose()
 
 

@@ -1,9 +1,10 @@
+import asyncio
 import socket
 from collections.abc import Sequence
 
 import pytest
 
-from entrepot.config.model import Clients, Tunnel
+from entrepot.config.model import Clients, Seconds, Tunnel
 from entrepot.interception.tunnel import (
     Allowed,
     ClientPolicy,
@@ -11,8 +12,9 @@ from entrepot.interception.tunnel import (
     Ourselves,
     Refused,
     TunnelPolicy,
-    system_resolve,
+    resolve_by,
 )
+from entrepot.upstream.resolver import SystemResolver
 
 OWN_PORT = 3128
 PUBLIC, PRIVATE, SIX = "203.0.113.7", "10.0.0.5", "2001:db8::5"
@@ -103,9 +105,24 @@ class TestResolvedNames:
         assert await status("nowhere.test") == 403
 
     async def test_names_that_cannot_be_asked_for(self) -> None:
-        assert await TunnelPolicy(
-            Tunnel(), own_names=(), own_ports=frozenset, resolve=system_resolve
-        ).judge("a" * 64 + ".test", 443) == Refused(502, "a" * 64 + ".test: no such host")
+        resolver = SystemResolver()
+        judged = await TunnelPolicy(
+            Tunnel(), own_names=(), own_ports=frozenset, resolve=resolve_by(resolver)
+        ).judge("a" * 64 + ".test", 443)
+        assert judged == Refused(502, "a" * 64 + ".test: no such host")
+        await resolver.close()
+
+    async def test_names_that_nobody_answers_for(self) -> None:
+        async def never(_host: str, _port: int) -> Sequence[str]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        settings = Tunnel(connect_timeout=Seconds(0.01))
+        judged = await TunnelPolicy(
+            settings, own_names=(), own_ports=frozenset, resolve=never
+        ).judge("slow.test", 443)
+        assert isinstance(judged, Refused)
+        assert judged.status == 504
 
 
 PORTS = Tunnel(ports=(443,))
@@ -164,7 +181,9 @@ class TestOurselves:
 
 
 async def test_the_system_knows_its_own_names() -> None:
-    assert "127.0.0.1" in await system_resolve("localhost", 443)
+    resolver = SystemResolver()
+    assert "127.0.0.1" in await resolve_by(resolver)("localhost", 443)
+    await resolver.close()
 
 
 @pytest.mark.parametrize(

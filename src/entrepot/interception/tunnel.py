@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from aiohttp.abc import AbstractResolver
+
 from entrepot.config.model import Clients, Tunnel
 from entrepot.upstream.address import is_forbidden, parse_literal
 
@@ -69,7 +71,10 @@ class TunnelPolicy:
         if not is_own_port and (refusal := self._by_name(host, port)):
             return refusal
         try:
-            found = await self._addresses(host, port)
+            async with asyncio.timeout(self._settings.connect_timeout):
+                found = await self._addresses(host, port)
+        except TimeoutError:
+            return Refused(504, f"{host}: its name server did not answer in time")
         except (OSError, UnicodeError):
             return Refused(502, f"{host}: no such host")
         if is_own_port and any(_is_local(address) for address in found):
@@ -104,11 +109,14 @@ def _canonical(host: str) -> str:
     return str(mapped or literal)
 
 
-async def system_resolve(host: str, port: int) -> Sequence[str]:
-    """The system's resolver, all its addresses, IPv6 and IPv4 in its order of preference."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+def resolve_by(resolver: AbstractResolver) -> Resolve:
+    """All addresses, IPv6 and IPv4 in the resolver's order of preference."""
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        found = await resolver.resolve(host, port, socket.AF_UNSPEC)
+        return list(dict.fromkeys(result["host"] for result in found))
+
+    return resolve
 
 
 def _is_local(address: str) -> bool:

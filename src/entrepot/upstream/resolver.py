@@ -22,8 +22,8 @@ class RefusedAddress(OSError):  # noqa: N818 - reads as what it says
 class SystemResolver(AbstractResolver):
     """The system's: hosts file, search domains and all name servers."""
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolver")
+    def __init__(self, *, threads: int = _THREADS) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolver")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
