@@ -245,6 +245,7 @@ class TestBrokenStart:
         with pytest.raises(NotReadyError, match="ended with 1"):
             proxy.start()
         assert said in proxy.log_tail()
+        assert "Traceback" not in proxy.log_tail()
 
 
 WATCHER = """
