@@ -15,7 +15,7 @@ from entrepot.config.render import render_documented, shipped
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "entrepot.yaml"
-    path.write_text("tags: {ttl: 5m}\nauth: {secret: hunter2}\n")
+    path.write_text("tags: {ttl: 5m}\nauth: {secret: hunter2-and-seven-more}\n")
     return path
 
 

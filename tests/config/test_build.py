@@ -20,7 +20,7 @@ def test_each_type_is_read(loading: Loading) -> None:
         clients: {allow: [10.0.0.0/8], drain: 2m}
         tunnel: {ports: [443, 5000]}
         tags: {ttl: 30, max_stale: unlimited}
-        auth: {secret: 0123}
+        auth: {secret: 0123456789012345}
         upstream: {ipv6: no, retries: 7, no_proxy: .lan, max_manifest: 4MiB}
         """
     )
@@ -31,7 +31,7 @@ def test_each_type_is_read(loading: Loading) -> None:
     assert config.clients.drain == Seconds(120)
     assert config.tunnel.ports == (443, 5000)
     assert (config.tags.ttl, config.tags.max_stale) == (Seconds(30), FOREVER)
-    assert config.auth.secret == Secret("0123")
+    assert config.auth.secret == Secret("0123456789012345")
     assert (config.upstream.ipv6, config.upstream.retries) == (False, 7)
     assert config.upstream.no_proxy == (".lan",)
     assert config.upstream.max_manifest == 4 << 20
@@ -178,3 +178,10 @@ def test_paths_of_a_file_start_at_its_directory(
     assert config.ca.directory == Path("/home/somebody/ca")
     assert loading.config(overrides={"data": "data"}).data == elsewhere / "data"
     assert loading.config(environ={"ENTREPOT_DATA": "data"}).data == elsewhere / "data"
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "x" * 15])
+def test_a_secret_that_can_be_guessed_is_none(loading: Loading, secret: str) -> None:
+    (error,) = loading.errors(f"auth: {{secret: {secret}}}")
+    assert "auth.secret: expected a secret of at least 16 characters" in error
+    assert secret not in error

@@ -109,7 +109,7 @@ def test_any_text_is_a_value_or_what_was_expected(text: str) -> None:
             parse(text)
 
 
-NOT_TEXT = {Form.READABLE, Form.TIMEOUT, Form.FINITE, Form.POSITIVE, Form.PORT}
+NOT_TEXT = {Form.READABLE, Form.TIMEOUT, Form.FINITE, Form.POSITIVE, Form.PORT, Form.LONG}
 
 
 @pytest.mark.parametrize("text", ["true", "True", "yes", "ON", "1"])

@@ -18,14 +18,14 @@ def test_every_scalar_has_a_variable(loading: Loading, tmp_path: Path) -> None:
             "ENTREPOT_CA__DIRECTORY": "/x",
             "entrepot_clients__allow": "10.0.0.0/8, 192.168.0.0/16",
             "ENTREPOT_TUNNEL__PORTS": "443",
-            "ENTREPOT_AUTH__SECRET": "hunter2",
+            "ENTREPOT_AUTH__SECRET": "hunter2-and-seven-more",
         },
     )
     assert (config.tags.ttl, config.tags.list_ttl) == (Seconds(30), Seconds(7200))
     assert config.ca.directory == Path("/x")
     assert config.clients.allow == ("10.0.0.0/8", "192.168.0.0/16")
     assert config.tunnel.ports == (443,)
-    assert config.auth.secret == Secret("hunter2")
+    assert config.auth.secret == Secret("hunter2-and-seven-more")
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,11 @@ def test_errors_name_the_variable(loading: Loading) -> None:
 
 def test_a_secret_comes_from_a_file(loading: Loading, tmp_path: Path) -> None:
     file = tmp_path / "secret"
-    file.write_text("hunter2\n")
+    file.write_text("hunter2-and-seven-more\n")
     for name in ("ENTREPOT_AUTH__SECRET_FILE", "SECRET_FILE"):
-        assert loading.config(None, {name: str(file)}).auth.secret == Secret("hunter2")
+        assert loading.config(None, {name: str(file)}).auth.secret == Secret(
+            "hunter2-and-seven-more"
+        )
 
 
 @pytest.mark.parametrize(

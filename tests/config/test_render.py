@@ -81,7 +81,9 @@ _CONFIGS = st.builds(
     tags=st.builds(
         Tags, ttl=_SECONDS, max_stale=_SECONDS, rules=st.lists(rules(), max_size=3).map(tuple)
     ),
-    auth=st.builds(Auth, secret=st.none() | _TEXT.map(Secret)),
+    auth=st.builds(
+        Auth, secret=st.none() | _TEXT.map(lambda text: Secret(text + "0123456789abcdef"))
+    ),
     upstream=st.builds(
         Upstream,
         proxy=st.sampled_from(["", ProxyUrl("http://u:p@other.example:1")]),

@@ -168,7 +168,7 @@ def test_a_password_may_hold_the_delimiter(user: str, password: str) -> None:
         ({"PROXY_CONNECT_CONNECT_TIMEOUT": "5s"}, "tunnel", "connect_timeout", 5),
         ({"DISABLE_IPV6": "true"}, "upstream", "ipv6", False),
         ({"DISABLE_IPV6": "false"}, "upstream", "ipv6", True),
-        ({"SECRET": "hunter2"}, "auth", "secret", Secret("hunter2")),
+        ({"SECRET": "hunter2-and-seven-more"}, "auth", "secret", Secret("hunter2-and-seven-more")),
         ({"ENABLE_MANIFEST_CACHE": "false"}, "tags", "ttl", 0),
         (
             {"CACHE_MAX_SIZE": "5g", "ENTREPOT_STORAGE__MAX_SIZE": "6g"},

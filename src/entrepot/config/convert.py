@@ -132,6 +132,7 @@ def parse_path(text: str, base: Path) -> Path:
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _PORT = re.compile(r"[0-9]{1,5}\Z")
+_SECRET_MIN = 16
 _MAX_PORT = 65535
 # How people call Docker Hub; all are one registry.
 _DOCKER_HUB_NAMES = frozenset(
@@ -327,6 +328,13 @@ def _port(value: int) -> int:
     return value
 
 
+def _long(value: Secret) -> Secret:
+    """Who guesses it seals tokens of its own: short ones are guessed from one token, offline."""
+    if len(value.reveal()) < _SECRET_MIN:
+        raise Expected(f"a secret of at least {_SECRET_MIN} characters")
+    return value
+
+
 FORMS: dict[Form, Callable[[Any], Any]] = {
     Form.ADDRESS: _address,
     Form.NETWORK: _network,
@@ -341,4 +349,5 @@ FORMS: dict[Form, Callable[[Any], Any]] = {
     Form.FINITE: _finite,
     Form.POSITIVE: _positive,
     Form.PORT: _port,
+    Form.LONG: _long,
 }

@@ -53,6 +53,7 @@ class Form(Enum):
     FINITE = auto()  # less than forever
     POSITIVE = auto()
     PORT = auto()
+    LONG = auto()  # a text that nobody guesses
 
 
 Host = Annotated[str, Form.HOST]
@@ -61,6 +62,7 @@ Pattern = Annotated[str, Form.PATTERN]
 Network = Annotated[str, Form.NETWORK]
 Endpoint = Annotated[str, Form.ENDPOINT]
 Proxy = Annotated[str, Form.PROXY]
+LongSecret = Annotated[Secret, Form.LONG]
 Port = Annotated[int, Form.PORT]
 ReadableFile = Annotated[Path, Form.READABLE]
 Timeout = Annotated[Seconds, Form.TIMEOUT]
@@ -210,8 +212,10 @@ class Auth:
     offline_grace: Seconds = setting(
         FOREVER, "How long that word lives on while the upstream is unreachable."
     )
-    secret: Secret | None = setting(
-        None, "Seals the tokens given to clients; kept in the data directory when not given."
+    secret: LongSecret | None = setting(
+        None,
+        "Seals the tokens given to clients, 16 characters or more; made and kept in the data"
+        " directory when not given.",
     )
 
 
