@@ -31,6 +31,8 @@ def scrub(config_path: Path | None, data: str | None, rate: str | None, *, as_js
     """
     overrides = {"data": data, "storage.scrub_rate": rate or "1000g"}
     config = load_for_cli(config_path, {k: v for k, v in overrides.items() if v is not None})
+    if not (config.data / "cache").is_dir():
+        raise click.ClickException(f"there is no cache in {config.data} (data)")
     try:
         report = asyncio.run(_scrub(config))
     except StorageError as error:
