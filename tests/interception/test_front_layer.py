@@ -1,3 +1,4 @@
+import logging
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from entrepot.interception.http_layer import (
     EntrepotExchangeHook,
     ExchangeEnded,
 )
+from entrepot.interception.reminders import Reminders
 from entrepot.interception.tunnel import Allowed, Judgement, Ourselves, Refused
 from entrepot.interception.tunnel_layer import HELD_MAX, EntrepotPaceHook
 from tests.interception.conversation import (
@@ -310,6 +312,17 @@ class TestRefusals:
         told = talk.hear(CLIENT_HELLO)
         assert status_of(talk.sent) == 400
         assert half_closed(told) == [talk.client]
+
+    def test_of_which_the_log_tells_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        reminders = Reminders()
+        for _ in range(2):
+            talk = Conversation(lambda context: FrontLayer(context, Reception(), reminders))
+            talk.hear(CLIENT_HELLO)
+        (record,) = (one for one in caplog.records if one.levelno >= logging.WARNING)
+        assert record.message == (
+            f"client {PEER} speaks TLS to the proxy itself: its HTTPS_PROXY has to begin with"
+            " http://, not https://"
+        )
 
     def test_they_are_told_in_the_log(
         self, talk: Conversation, caplog: pytest.LogCaptureFixture

@@ -16,6 +16,7 @@ from entrepot.interception.client_port import ClientPort
 from entrepot.interception.exchange import ExchangeRunner
 from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer, Reception
 from entrepot.interception.http_layer import ClientExchange
+from entrepot.interception.reminders import Reminders
 from entrepot.interception.tls import ClientTls
 from entrepot.interception.tunnel import Refused, TunnelPolicy
 from entrepot.interception.tunnel_layer import Pace
@@ -48,6 +49,7 @@ class EntrepotAddon:
         self._client_tls = client_tls
         self._runner = runner
         self._is_draining = is_draining
+        self._reminders = Reminders()
 
     @property
     def idle_timeout_s(self) -> int:
@@ -62,7 +64,7 @@ class EntrepotAddon:
             del layers[1:]
             data.layer = ClosedLayer(data.context)  # should what follows fail
             del layers[1:]
-            data.layer = FrontLayer(data.context, self._front())
+            data.layer = FrontLayer(data.context, self._front(), self._reminders)
 
     def tls_start_client(self, data: tls.TlsData) -> None:
         address = data.context.server.address

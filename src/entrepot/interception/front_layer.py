@@ -14,6 +14,7 @@ from mitmproxy.tls import TlsData
 
 from entrepot.interception.http1 import MAX_HEAD, refusal
 from entrepot.interception.http_layer import LINGER_S, HttpLayer, Place
+from entrepot.interception.reminders import Reminders
 from entrepot.interception.tunnel import Allowed, Judgement, Ourselves, Refused
 from entrepot.interception.tunnel_layer import HELD_MAX, EntrepotPaceHook, Pace, TunnelLayer
 
@@ -61,9 +62,12 @@ class Reception(Protocol):
 
 
 class FrontLayer(layer.Layer):
-    def __init__(self, context: Context, reception: Reception) -> None:
+    def __init__(
+        self, context: Context, reception: Reception, reminders: Reminders | None = None
+    ) -> None:
         super().__init__(context)
         self._reception = reception
+        self._reminders = reminders or Reminders()
         self._data = b""
         self._greeting = b""
         self._goal = ""
@@ -81,7 +85,7 @@ class FrontLayer(layer.Layer):
 
     def _read_head(self) -> layer.CommandGenerator[None]:
         if self._data[0] == _TLS_HANDSHAKE:
-            yield from self._answer(400, "the proxy's URL begins with http://, for https:// too")
+            yield from self._refuse_tls()
             return
         end = self._data.find(_HEAD_END)
         if end < 0:
@@ -105,6 +109,17 @@ class FrontLayer(layer.Layer):
             yield from self._answer(400, "use CONNECT for what is not http://")
         else:
             yield from self._serve(Place("http", None))
+
+    def _refuse_tls(self) -> layer.CommandGenerator[None]:
+        """Not in TLS: clients that take the proxy for a server of it understand no answer."""
+        peer = self.context.client.peername
+        if self._reminders.is_due(peer[0] if peer else ""):
+            logger.warning(
+                "client %s speaks TLS to the proxy itself: its HTTPS_PROXY has to begin with"
+                " http://, not https://",
+                peer and peer[0],
+            )
+        yield from self._answer(400, "the proxy's URL begins with http://, for https:// too")
 
     # CONNECT.
 
