@@ -278,3 +278,39 @@ async def test_a_manifest_that_names_what_its_author_has_not_opens_nothing(
     assert (await rig.ask(manifest_path("1.0", "public"), accepting(theirs))).status == 200
     for path in (blob_path(secret, "public"), blob_path(secret, "private")):
         assert (await rig.ask(path)).status in {401, 404}
+
+
+@pytest.mark.parametrize("age", [FRESH, AGED])
+@pytest.mark.parametrize("outcome", OUTCOMES)
+async def test_what_is_open_to_all_is_so_to_who_brings_credentials(
+    known: Asking, clock: ManualClock, age: int, outcome: Outcome
+) -> None:
+    """As far as the upstream cannot judge those: the word on others is only that on nobody."""
+    await known.facts.allow(NAME, APP, PROXY)
+    clock.advance(age)
+    await prepare(known, clock, None, outcome, is_member=True)
+    ask = known.about(PATH, identity=ALICE)
+    assert await known.access.standing(ask) is Standing.AGED
+    if outcome == PASSES or outcome in OUTAGES:
+        await known.access.ensure(ask, DIGEST)
+    else:
+        with pytest.raises(UpstreamError):
+            await known.access.ensure(ask, DIGEST)
+
+
+@pytest.mark.parametrize("one", [ALICE, PROXY])
+async def test_what_is_open_to_somebody_is_so_to_nobody_else(
+    known: Asking, clock: ManualClock, one: Identity
+) -> None:
+    await known.facts.allow(NAME, APP, own_identity(basic("bob", "builder"), b"key"))
+    await prepare(known, clock, None, DEAD, is_member=True)
+    assert await known.access.standing(known.about(PATH, identity=one)) is Standing.UNKNOWN
+    with pytest.raises(UpstreamError):
+        await known.access.ensure(known.about(PATH, identity=one), DIGEST)
+
+
+async def test_nor_is_it_for_longer_than_to_all(known: Asking, clock: ManualClock) -> None:
+    await known.facts.allow(NAME, APP, PROXY)
+    clock.advance(TOO_OLD)
+    ask = known.about(PATH, identity=ALICE)
+    assert await known.access.standing(ask) is Standing.UNKNOWN

@@ -13,6 +13,7 @@ from entrepot.clock import Clock
 from entrepot.config.model import Auth
 from entrepot.engine.ask import Ask, Origin
 from entrepot.engine.facts import Facts
+from entrepot.engine.identity import PROXY, Identity
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.errors import UpstreamError
 from entrepot.oci.digest import Digest
@@ -41,7 +42,16 @@ class Access:
         self._negative_ttl_s = negative_ttl_s
 
     async def standing(self, ask: Ask) -> Standing:
-        verdict = await self._facts.verdict(ask.registry, ask.repository, ask.identity)
+        known = await self._standing_of(ask, ask.identity)
+        if known is not Standing.UNKNOWN or not ask.identity.is_own:
+            return known
+        # What is open to who brings nothing is so to who brings credentials; but while the
+        # upstream can judge those, it is asked.
+        is_open = await self._standing_of(ask, PROXY) is not Standing.UNKNOWN
+        return Standing.AGED if is_open else Standing.UNKNOWN
+
+    async def _standing_of(self, ask: Ask, identity: Identity) -> Standing:
+        verdict = await self._facts.verdict(ask.registry, ask.repository, identity)
         return standing(verdict, self._settings, self._clock.now())
 
     async def ensure(self, ask: Ask, digest: Digest) -> None:
