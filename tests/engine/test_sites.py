@@ -81,6 +81,7 @@ def test_the_longest_pattern_gives_the_settings(sites: Sites) -> None:
         site = sites.find(host, 443)
         assert site is not None
         assert site.settings is REGISTRIES[pattern]
+        assert (site.name, site.entry) == (host, pattern)
 
 
 def test_each_host_of_a_pattern_is_a_site_that_stays(sites: Sites) -> None:

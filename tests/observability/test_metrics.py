@@ -142,3 +142,11 @@ class TestTheDocumentation:
         words = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
         assert {status.word for status in CacheStatus} <= words
         assert {"negative", "challenge", "page", "other"} <= words
+
+
+def test_hosts_of_a_pattern_count_under_it(metrics: Metrics) -> None:
+    for number in range(3):
+        metrics.observe(exchange(registry=f"{number}.example.com", entry="*.example.com"))
+    labels = {"kind": "manifest", "cache": "hit", "status": "2xx"}
+    assert value(metrics, "entrepot_requests_total", registry="*.example.com", **labels) == 3
+    assert b'"0.example.com"' not in metrics.render()

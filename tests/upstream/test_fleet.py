@@ -7,6 +7,7 @@ import pytest
 from entrepot.config.model import Config, Registry
 from entrepot.config.model import Upstream as Settings
 from entrepot.errors import ConfigError
+from entrepot.upstream import fleet as fleet_module
 from entrepot.upstream.fleet import Upstreams
 from tests.upstream.bench import SECRET, Bench, answering, failure, fetch, get, with_password
 
@@ -56,7 +57,22 @@ async def test_hosts_of_patterns_are_bounded(bench: Bench) -> None:
     fleet = bench.upstreams({"*.example.com": Registry()})
     for number in range(1005):
         fleet.get(f"h{number}.example.com")
-    assert len(fleet.statistics()) == 1000
+    assert len(fleet._of_patterns) == 1000
+
+
+async def test_hosts_of_a_pattern_are_counted_as_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "_PATTERN_HOSTS_MAX", 1)
+    fleet = bench.upstreams({"*.example.com": Registry(), "*.b.example.com": Registry()})
+    assert fleet.statistics() == ()
+    for name in ("one.example.com", "two.example.com"):
+        await failure(fleet.get(name).send(get()))
+    (found,) = fleet.statistics()
+    assert (found.name, found.errors, found.is_resting) == ("*.example.com", 2, True)
+    fleet.get("three.example.com")
+    (found,) = fleet.statistics()
+    assert (found.errors, found.is_resting) == (2, False)
 
 
 async def test_hosts_of_patterns_are_judged_by_their_address(bench: Bench) -> None:

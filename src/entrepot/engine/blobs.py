@@ -277,7 +277,7 @@ class Blobs:
             draft,
             lambda offset: self._open(ask, offset, digest),
             retries=self._retries,
-            fetched=lambda size: self._fetched(ask.registry, size),
+            fetched=lambda size: self._fetched(ask.site.entry, size),
         )
         self._starters[fill] = _asker_of(ask)
         task = self._tasks.create_task(fill.run(), name=f"fill {digest}")
@@ -319,7 +319,7 @@ class Blobs:
                 await response.aclose()
         if not begins_there:
             raise UpstreamError(f"{ask.registry} cannot continue in the middle of a blob")
-        return PassedBody(response, lambda size: self._fetched(ask.registry, size))
+        return PassedBody(response, lambda size: self._fetched(ask.site.entry, size))
 
     async def _bypass(self, ask: Ask, digest: Digest) -> Response:
         is_part = _range_of(ask, digest) is not None
@@ -328,7 +328,7 @@ class Blobs:
         headers = content_headers(digest, OCTET_STREAM) | mark(ask.trace, CacheStatus.BYPASS)
         if answer.status == _PARTIAL and "Content-Range" in answer.headers:
             headers["Content-Range"] = answer.headers["Content-Range"]
-        body = PassedBody(answer, lambda size: self._fetched(ask.registry, size))
+        body = PassedBody(answer, lambda size: self._fetched(ask.site.entry, size))
         return Response(answer.status, headers, body, length_of(answer.headers), ask.trace)
 
 

@@ -299,7 +299,7 @@ class Manifests:
             if (length_of(response.headers) or 0) > self._limit or media_type == DOCKER_SCHEMA1:
                 raise _NotKeptError
             async for piece in response.chunks():
-                self._fetched(ask.registry, len(piece))
+                self._fetched(ask.site.entry, len(piece))
                 body += piece
                 if len(body) > self._limit:
                     raise _NotKeptError
@@ -351,7 +351,7 @@ class Manifests:
             for name in ("Content-Type", "Docker-Content-Digest", "ETag")
             if name in response.headers
         }
-        body = PassedBody(response, lambda size: self._fetched(ask.registry, size))
+        body = PassedBody(response, lambda size: self._fetched(ask.site.entry, size))
         headers |= mark(ask.trace, CacheStatus.BYPASS)
         return Response(response.status, headers, body, length_of(response.headers), ask.trace)
 

@@ -71,6 +71,7 @@ class Trace:
     """What the log line and the metrics of an exchange say beyond the response."""
 
     registry: str = ""
+    entry: str = ""  # of the configuration, where `registry` is one of a pattern's hosts
     kind: str = "other"
     repository: str = ""
     reference: str = ""

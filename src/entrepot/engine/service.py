@@ -54,7 +54,7 @@ class Service:
         self._forward = forward
 
     async def respond(self, request: Request, site: Site) -> Response:
-        trace = Trace(registry=site.name)
+        trace = Trace(registry=site.name, entry=site.entry)
         route: Route | None = None
         try:
             route = parse_route(request.path)
@@ -70,7 +70,7 @@ class Service:
             if isinstance(route, Other):
                 realm_of = await self._tokens.site_of_realm(request, site)
                 if realm_of is not None:
-                    trace.registry = realm_of.name
+                    trace.registry, trace.entry = realm_of.name, realm_of.entry
                     return await self._tokens.token(request, realm_of, trace)
             return await self._route(request, site, route, trace)
         except UpstreamError as error:

@@ -16,6 +16,7 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 @dataclass(frozen=True, slots=True, eq=False)
 class Site:
     name: str
+    entry: str  # its key in the configuration: the name, or the pattern that it is one of
     settings: Registry
     upstream: Upstream
 
@@ -26,13 +27,13 @@ class Sites:
     ) -> None:
         self._upstream_of = upstream_of
         self._patterns = {
-            name[1:]: settings for name, settings in registries.items() if name.startswith("*.")
+            name: settings for name, settings in registries.items() if name.startswith("*.")
         }
         self._by_host: dict[str, Site] = {}
         self._of_patterns: OrderedDict[str, Site] = OrderedDict()
         for name, settings in registries.items():
             if not name.startswith("*."):
-                site = Site(name, settings, upstream_of(name))
+                site = Site(name, name, settings, upstream_of(name))
                 for host in (name, *settings.hosts):
                     self._by_host[host] = site
 
@@ -50,24 +51,24 @@ class Sites:
         if site := self._of_patterns.get(host):
             self._of_patterns.move_to_end(host)
             return site
-        settings = self._pattern_settings(host)
-        if settings is None:
+        entry = self._pattern_of(host)
+        if entry is None:
             return None
         try:
             upstream = self._upstream_of(host)
         except KeyError:  # not a name that can be asked
             return None
-        site = self._of_patterns[host] = Site(host, settings, upstream)
+        site = self._of_patterns[host] = Site(host, entry, self._patterns[entry], upstream)
         if len(self._of_patterns) > _PATTERN_SITES_MAX:
             self._of_patterns.popitem(last=False)
         return site
 
-    def _pattern_settings(self, host: str) -> Registry | None:
-        """Of the longest pattern that fits: `.b.example.com` before `.example.com`."""
+    def _pattern_of(self, host: str) -> str | None:
+        """The longest that fits: `*.b.example.com` before `*.example.com`."""
         position = 0
         while (position := host.find(".", position + 1)) > 0:
-            if settings := self._patterns.get(host[position:]):
-                return settings
+            if (pattern := f"*{host[position:]}") in self._patterns:
+                return pattern
         return None
 
     def by_authority(self, authority: str, scheme: str = "https") -> Site | None:

@@ -15,7 +15,7 @@ from entrepot.engine.message import Exchange
 from entrepot.storage.base import Statistics as StoreStatistics
 from entrepot.upstream.statistics import UpstreamStatistics
 
-# Hosts of a pattern are the clients' choice, and a label once used is kept for ever.
+# A label once used is kept for ever, also when the configuration that named it has gone.
 _REGISTRIES_MAX = 200
 _OTHERS = "(others)"
 _SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 1, 5, 20, 60, 300)
@@ -72,7 +72,7 @@ class Metrics:
 
     def observe(self, exchange: Exchange) -> None:
         trace = exchange.trace
-        registry = self._label(trace.registry)
+        registry = self._label(trace.entry or trace.registry)
         status = f"{exchange.status // 100}xx"
         self._requests.labels(registry, trace.kind, trace.cache, status).inc()
         self._sent.labels(registry, trace.cache).inc(exchange.sent)
@@ -80,8 +80,8 @@ class Metrics:
         if exchange.status >= 500 or not exchange.is_whole:  # noqa: PLR2004
             self._errors.labels(registry, trace.kind).inc()
 
-    def fetched(self, registry: str, size: int) -> None:
-        self._fetched.labels(self._label(registry)).inc(size)
+    def fetched(self, entry: str, size: int) -> None:
+        self._fetched.labels(self._label(entry)).inc(size)
 
     def _label(self, registry: str) -> str:
         if len(self._registries) < _REGISTRIES_MAX:

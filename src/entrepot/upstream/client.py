@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from yarl import URL
 
@@ -52,6 +52,7 @@ class Parts:
     settings: Settings
     connections: int
     clock: Clock
+    counters: Counters = field(default_factory=Counters)  # shared by the hosts of a pattern
     borrows_credentials: bool = False
     pauses_s: tuple[float, ...] = PAUSES_S
 
@@ -80,7 +81,7 @@ class Upstream:
         self._rest = Rest(pause)  # what is no endpoint's fault: token service, quota of time
         self._quota_until = 0.0
         self._rate_limit: RateLimit | None = None
-        self._counters = Counters()
+        self._counters = parts.counters
         self._slots = asyncio.Semaphore(parts.connections)
         reserved = max(1, parts.connections // _SMALL_SHARE)
         self._bulk_slots = asyncio.Semaphore(max(1, parts.connections - reserved))

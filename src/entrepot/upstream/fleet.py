@@ -18,7 +18,7 @@ from entrepot.upstream.credentials import CredentialSource, credential_source
 from entrepot.upstream.parent_proxy import proxy_rule
 from entrepot.upstream.realm import Origin, is_trusted_realm, public_suffixes
 from entrepot.upstream.resolver import SystemResolver
-from entrepot.upstream.statistics import UpstreamStatistics
+from entrepot.upstream.statistics import Counters, UpstreamStatistics
 from entrepot.upstream.transport import Setup, Transport
 
 _DOCKER_HUB_ENDPOINT = "https://registry-1.docker.io"
@@ -59,6 +59,8 @@ class Upstreams:
         self._patterns = [name for name in config.registries if "*" in name]
         self._patterns.sort(key=len, reverse=True)  # the most specific one first
         self._of_patterns: OrderedDict[str, Upstream] = OrderedDict()
+        # Of all their hosts, also those that were dropped: counters do not go back.
+        self._counters: dict[str, Counters] = {}
         self._named: dict[str, Upstream] = {}
         for name, registry in config.registries.items():
             self._transports[name] = self._transport(name, registry)
@@ -76,7 +78,7 @@ class Upstreams:
         if name in self._of_patterns:
             self._of_patterns.move_to_end(name)
             return self._of_patterns[name]
-        pattern = next((p for p in self._patterns if fnmatch.fnmatchcase(name, p.lower())), None)
+        pattern = self._pattern_of(name)
         if pattern is None or not _HOST.match(name):
             raise KeyError(name)
         upstream = self._of_patterns[name] = self._upstream(name, pattern)
@@ -85,10 +87,23 @@ class Upstreams:
         return upstream
 
     def statistics(self) -> tuple[UpstreamStatistics, ...]:
+        """One for each entry of the configuration: the hosts of a pattern are summed up."""
         named = {id(upstream): upstream for upstream in self._named.values()}
-        return tuple(
-            upstream.statistics() for upstream in (*named.values(), *self._of_patterns.values())
+        return (
+            *(upstream.statistics() for upstream in named.values()),
+            *(self._statistics_of(pattern) for pattern in self._counters),
         )
+
+    def _statistics_of(self, pattern: str) -> UpstreamStatistics:
+        """At rest when all of its hosts are; how much is left to pull is each one's own."""
+        hosts = [
+            host for name, host in self._of_patterns.items() if self._pattern_of(name) == pattern
+        ]
+        is_resting = bool(hosts) and all(host.is_resting() for host in hosts)
+        return self._counters[pattern].snapshot(pattern, is_resting=is_resting, rate_limit=None)
+
+    def _pattern_of(self, name: str) -> str | None:
+        return next((p for p in self._patterns if fnmatch.fnmatchcase(name, p.lower())), None)
 
     async def aclose(self) -> None:
         for transport in self._transports.values():
@@ -116,8 +131,12 @@ class Upstreams:
                 clock=self._environment.clock,
                 borrows_credentials=self._credentials.has_any_for(ownership),
                 pauses_s=self._environment.pauses_s,
+                counters=Counters() if name == entry else self._counters_of(entry),
             )
         )
+
+    def _counters_of(self, pattern: str) -> Counters:
+        return self._counters.setdefault(pattern, Counters())
 
     def _transport(self, entry: str, registry: Registry) -> Transport:
         """One for all hosts of a pattern. Those are the clients' choice within it, so their
