@@ -63,6 +63,7 @@ def test_what_is_no_registry_is_told(loading: Loading) -> None:
         ({"AUTH_REGISTRIES": "auth.docker.io:u:p"}, "docker.io", "u", "p"),
         ({"AUTH_REGISTRIES": "registry-1.docker.io:u:p"}, "docker.io", "u", "p"),
         ({"AUTH_REGISTRIES": "docker.io:u:p"}, "docker.io", "u", "p"),
+        ({"AUTH_REGISTRIES": "index.docker.io:u:p"}, "docker.io", "u", "p"),
         ({"AUTH_REGISTRIES": '"quay.io:u:p"'}, "quay.io", "u", "p"),
         ({"AUTH_REGISTRIES": "'quay.io:u:p' 'x.io:a:b'"}, "quay.io", "u", "p"),
         ({"AUTH_REGISTRIES": "\"quay.io:u:'p'\""}, "quay.io", "u", "'p'"),

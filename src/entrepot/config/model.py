@@ -174,8 +174,9 @@ class Registry:
 
 
 DOCKER_HUB = "docker.io"
-# Docker Hub's registry, its older name, and how people call it in configuration files.
-_DOCKER_HUB_HOSTS = ("registry-1.docker.io", "index.docker.io", "auth.docker.io")
+# Docker Hub's registry and its token service. Not index.docker.io, though it serves images too:
+# `docker search` asks there for what is no registry's, and works through a tunnel alone.
+_DOCKER_HUB_HOSTS = ("registry-1.docker.io", "auth.docker.io")
 
 
 def docker_hub() -> Registry:
