@@ -10,7 +10,7 @@ from entrepot.engine.body import PassedBody
 from entrepot.engine.facts import Facts
 from entrepot.engine.message import Headers, Response
 from entrepot.engine.problem import problem
-from entrepot.engine.reply import CacheStatus, mark
+from entrepot.engine.reply import CacheStatus, length_of, mark
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.engine.uploads import Uploads
 from entrepot.oci.digest import Digest
@@ -36,10 +36,8 @@ class Forward:
         answer = await (self._write(ask) if is_write else self._send(ask))
         headers = dict(_without(answer.headers, "content-length"))
         headers |= mark(ask.trace, CacheStatus.PASS)
-        length = answer.headers.get("Content-Length", "")
         body = PassedBody(answer, lambda _: None)
-        size = int(length) if length.isdecimal() else None
-        return Response(answer.status, headers, body, size, ask.trace)
+        return Response(answer.status, headers, body, length_of(answer.headers), ask.trace)
 
     async def _send(self, ask: Ask) -> UpstreamResponse:
         request = ask.request

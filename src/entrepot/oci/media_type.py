@@ -8,8 +8,6 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 OCTET_STREAM = "application/octet-stream"
 
-INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
-
 
 def essence(value: str) -> str:
     """The type without its parameters: `a/b; charset=utf-8` is `a/b`."""
