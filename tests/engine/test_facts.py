@@ -310,3 +310,16 @@ async def test_which_they_are_a_broken_ledger_does_not_tell(
     assert await facts.tag(NAME, APP, LATEST, "")
     await facts.unbind_where(NAME, APP, LATEST, lambda _: False)
     assert await facts.tag(NAME, APP, LATEST, "") is None
+
+
+async def test_what_is_known_of_one_token_is_kept_no_longer_than_it_is_of_use(
+    ledger: BreakableLedger, clock: ManualClock
+) -> None:
+    facts = Facts(ledger, clock, keep_s=1000, passing_s=100)
+    token = Identity("token", "Bearer t", is_passing=True)
+    for identity in (ALICE, token):
+        await facts.allow(NAME, APP, identity)
+    clock.advance(100)
+    assert await facts.verdict(NAME, APP, ALICE) is not None
+    assert await facts.verdict(NAME, APP, token) is None
+    assert len([row async for row in ledger.scan("verdict/")]) == 1

@@ -183,6 +183,38 @@ async def test_a_length_that_is_not_told_is_no_hindrance(rig: Rig) -> None:
     assert [(await rig.ask(TAGS)).cache for _ in range(2)] == ["miss", "hit"]
 
 
+@pytest.mark.parametrize(
+    ("query", "is_kept"),
+    [
+        ("n=2", True),
+        ("n=2&last=", True),
+        ("artifactType=x", True),
+        ("x=1", False),
+        ("n=2&x", False),
+    ],
+)
+async def test_by_odd_queries_nothing_is_kept(
+    rig: Rig, ledger: BreakableLedger, query: str, *, is_kept: bool
+) -> None:
+    caches = [(await rig.ask(f"{TAGS}?{query}")).cache for _ in range(2)]
+    assert caches == (["miss", "hit"] if is_kept else ["pass", "pass"])
+    assert (
+        any(method == "put" and key.startswith("list/") for method, key in ledger.calls) == is_kept
+    )
+
+
+async def test_lists_are_kept_for_a_day_at_most(
+    registry: ScriptedRegistry, clock: ManualClock, ledger: BreakableLedger
+) -> None:
+    async with open_engine(registry, clock, ledger=ledger) as rig:
+        await rig.ask(TAGS)
+        clock.advance(86_400)
+        registry.die()
+        assert (await rig.ask(TAGS)).cache == "stale"
+        clock.advance(30)
+        assert [row async for row in ledger.scan("list/")] == []
+
+
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_what_is_very_long_passes(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, *, is_chunked: bool

@@ -8,7 +8,10 @@ import pytest
 
 from entrepot.config.model import Auth, Seconds
 from entrepot.engine import logins as logins_module
+from entrepot.engine.facts import Facts
+from entrepot.engine.logins import Logins
 from entrepot.engine.token_service import TOKEN_PATH
+from entrepot.storage.memory import MemoryLedger
 from tests.support.clock import ManualClock
 from tests.support.content import Given
 from tests.support.engine import Rig, basic, blob_path, config_for, impatient, open_engine
@@ -129,6 +132,13 @@ async def test_what_is_remembered_of_tokens_is_bounded(
     assert first != second
     # One that is forgotten is an identity of its own: it works, and is asked about once.
     assert (await rig.ask(PATH, first)).status == 200
+
+
+def test_a_token_that_was_given_elsewhere_is_nobodys_for_long(clock: ManualClock) -> None:
+    facts = Facts(MemoryLedger(clock), clock, keep_s=1000)
+    logins = Logins(facts, Auth(), clock, b"key")
+    assert logins.identity("registry.test", "Bearer token").is_passing
+    assert not logins.identity("registry.test", ALICE).is_passing
 
 
 async def test_a_token_service_that_hangs_is_no_end(rig: Rig) -> None:

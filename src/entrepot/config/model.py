@@ -201,7 +201,10 @@ class Tags:
     max_stale: Seconds = setting(
         FOREVER, "How long after that it is still served while the upstream is unreachable."
     )
-    list_ttl: Seconds = setting(Seconds(30), "The same for tag lists, referrers and the catalog.")
+    list_ttl: Seconds = setting(
+        Seconds(30),
+        "The same for tag lists, referrers and the catalog, which are stale for a day at most.",
+    )
     rules: tuple[TagRule, ...] = setting((), "The first rule that matches a tag decides.")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from entrepot.cache.rules import TagPolicies, negative_ttl_s
 from entrepot.clock import Clock
-from entrepot.config.model import Config, Secret
+from entrepot.config.model import DAY, Config, Secret
 from entrepot.engine.access import Access
 from entrepot.engine.ask import Origin
 from entrepot.engine.blobs import Blobs
@@ -53,7 +53,13 @@ class Engine:
     ) -> None:
         self.upstreams = upstreams
         self.sites = Sites(config.registries, upstreams.get)
-        facts = Facts(ground.ledger, ground.clock, keep_s=config.storage.inactive)
+        auth = config.auth
+        facts = Facts(
+            ground.ledger,
+            ground.clock,
+            keep_s=config.storage.inactive,
+            passing_s=auth.verdict_ttl + min(auth.offline_grace, DAY),
+        )
         origin = Origin(facts, revalidate_timeout_s=config.upstream.revalidate_timeout)
         access = Access(
             facts,

@@ -37,10 +37,13 @@ class Facts:
     is not believed: that fails closed, for as long as this process lives.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, keep_s: float) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, *, keep_s: float, passing_s: float = float("inf")
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._keep_s = keep_s
+        self._passing_s = min(keep_s, passing_s)  # of who is never seen again
         self._memory: OrderedDict[str, tuple[float, Fact | None]] = OrderedDict()
         self._erasures = 0
         self.unbindings = 0  # grows when names change their meaning here
@@ -122,7 +125,8 @@ class Facts:
 
     async def allow(self, registry: str, repository: Repository | None, identity: Identity) -> None:
         verdict = Verdict(self._clock.now())
-        await self._put(verdict_key(registry, repository, identity.key), verdict, self._keep_s)
+        keep_s = self._passing_s if identity.is_passing else self._keep_s
+        await self._put(verdict_key(registry, repository, identity.key), verdict, keep_s)
 
     async def revoke(
         self, registry: str, repository: Repository | None, identity: Identity

@@ -16,6 +16,8 @@ class Identity:
     authorization: str | None = field(default=None, repr=False)
     is_expired: bool = False  # known from before an outage; its Authorization opens nothing now
 
+    is_passing: bool = False  # its key is of one token, after which comes another
+
     @property
     def is_own(self) -> bool:
         return self.authorization is not None

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import asdict
+from urllib.parse import parse_qs
 
 from entrepot.cache.decide import is_trouble
 from entrepot.cache.entitlement import Standing
 from entrepot.cache.record import Listing, listing_key
 from entrepot.clock import Clock
-from entrepot.config.model import Tags
+from entrepot.config.model import DAY, Tags
 from entrepot.engine.access import Access
 from entrepot.engine.ask import Ask, Origin
 from entrepot.engine.body import PassedBody
@@ -16,8 +17,12 @@ from entrepot.engine.reply import API_VERSION, CacheStatus, length_of, mark
 from entrepot.errors import StorageError, UpstreamError
 from entrepot.storage.base import Ledger
 
-# Longer lists are passed on: they are pages of a registry that does not paginate.
-_LIMIT = 1 << 20
+# What is kept is kept for each who asks, and what is asked for is the clients' choice. Longer
+# lists, and those by queries of no client's, are passed on.
+_LIMIT = 64 << 10
+_QUERIES = frozenset({"n", "last", "artifactType"})
+# Older lists are of little use, and `max_stale` is for ever.
+_STALE_MOST_S = DAY
 _KEPT_HEADERS = ("Content-Type", "Link", "OCI-Filters-Applied")
 
 
@@ -29,13 +34,14 @@ class Listings:
         self._origin = origin
         self._access = access
         self._settings = settings
+        self._keep_s = settings.list_ttl + min(settings.max_stale, _STALE_MOST_S)
         self._clock = clock
 
     async def respond(self, ask: Ask) -> Response:
         # The lists an operator's credentials open are the operator's to see; a catalog is asked
         # for with the client's own or none.
         key = f"{listing_key(ask.registry, ask.request.target, ask.accept)}#{ask.identity.key}"
-        kept = await self._kept(key)
+        kept = await self._kept(key) if _is_usual(ask) else None
         known = await self._access.standing(ask)
         if kept is not None and known is Standing.FRESH and self._is_fresh(kept[0]):
             return self._reply(ask, kept, CacheStatus.HIT)
@@ -57,7 +63,7 @@ class Listings:
 
     def _may_be_stale(self, listing: Listing) -> bool:
         age_s = self._clock.now() - listing.checked_at
-        return age_s < self._settings.list_ttl + self._settings.max_stale
+        return age_s < self._keep_s
 
     async def _fetch(self, ask: Ask, key: str, *, is_patient: bool) -> Response:
         headers = {"Accept": ask.accept} if ask.accept else {}
@@ -67,7 +73,8 @@ class Listings:
         }
         body = PassedBody(response, _ignore)
         try:
-            content = None if ask.is_head else await body.whole(_LIMIT)
+            is_passed = ask.is_head or not _is_usual(ask)
+            content = None if is_passed else await body.whole(_LIMIT)
         except BaseException:
             await body.aclose()
             raise
@@ -92,7 +99,7 @@ class Listings:
     async def _keep(self, key: str, listing: Listing, body: bytes) -> None:
         try:
             data = json.dumps(asdict(listing)).encode() + b"\n" + body
-            await self._ledger.put(key, data, 30 * 86400)
+            await self._ledger.put(key, data, self._keep_s)
         except StorageError:
             return
 
@@ -101,6 +108,10 @@ class Listings:
         age_s = self._clock.now() - listing.checked_at
         headers = {**listing.headers, **API_VERSION, **mark(ask.trace, status, age_s)}
         return Response(200, headers, b"" if ask.is_head else body, len(body), ask.trace)
+
+
+def _is_usual(ask: Ask) -> bool:
+    return parse_qs(ask.request.query, keep_blank_values=True).keys() <= _QUERIES
 
 
 def _ignore(_size: int) -> None:

@@ -87,7 +87,8 @@ class Logins:
         known = self._tokens.get((registry, key))
         if known is not None and self._clock.now() < known[1]:
             return Identity(known[0], authorization)
-        return Identity(key, authorization)
+        is_passing = authorization.lower().startswith("bearer ")
+        return Identity(key, authorization, is_passing=is_passing)
 
     def _key_of(self, text: str) -> str:
         return own_identity(text, self._identity_key).key

@@ -9,11 +9,18 @@ from entrepot.storage.disk.database import Database
 from entrepot.storage.disk.workers import Workers
 
 _PAGE = 256
+# Rows are of what clients ask for: what they make of it must not fill the disk. Rows of half a
+# KiB, keys and indexes with them; what is forgotten costs a question.
+_ROWS_MAX = 2_000_000
+_BYTES_MAX = 512 << 20  # of values
 _SURROGATES = range(0xD800, 0xE000)  # no text in UTF-8 holds these
 _PUT = (
     "INSERT INTO Cache (key, raw, expire_time, size, value) VALUES (?, 1, ?, ?, ?)"
     " ON CONFLICT (key, raw) DO UPDATE SET expire_time = excluded.expire_time,"
     " size = excluded.size, value = excluded.value"
+)
+_FIRST_TO_EXPIRE = (
+    "SELECT rowid FROM Cache WHERE expire_time IS NOT NULL ORDER BY expire_time LIMIT ?"
 )
 _EXPIRED = "SELECT rowid FROM Cache WHERE expire_time <= ? ORDER BY expire_time LIMIT ?"
 
@@ -49,6 +56,18 @@ class LedgerTable(Database):
         ).rowcount
         return count
 
+    def trim(self, limit: int) -> int:
+        """Remove some of what expires first while there is too much."""
+        self.count_again()
+        rows, size = self.counters
+        if rows <= _ROWS_MAX and size <= _BYTES_MAX:
+            return 0
+        count: int = self._sql(
+            f"DELETE FROM Cache WHERE rowid IN ({_FIRST_TO_EXPIRE})",  # noqa: S608 - constant
+            (limit,),
+        ).rowcount
+        return count
+
 
 class DiskLedger:
     """A `Ledger`."""
@@ -76,9 +95,13 @@ class DiskLedger:
             after = page[-1][0]
 
     async def expire(self) -> int:
-        """Remove what is past its deadline, little by little: others write in between."""
+        """Remove what is past its deadline, and what is too much, little by little: others write in
+        between.
+        """
         total = 0
         while count := await self._workers.write(self._table.expire, self._clock.now(), _PAGE):
+            total += count
+        while count := await self._workers.write(self._table.trim, _PAGE):
             total += count
         return total
 
