@@ -62,16 +62,6 @@ def test_docker_hub_has_one_name_and_its_defaults(loading: Loading, name: str) -
     }
 
 
-def test_docker_search_goes_past_docker_hub_unless_told_otherwise(loading: Loading) -> None:
-    """Its host serves images too: to crane and kaniko, which ask for them there."""
-    assert docker_hub().hosts == ("registry-1.docker.io", "auth.docker.io")
-    hosts = (*docker_hub().hosts, "index.docker.io")
-    config = loading.config(f"registries: {{docker.io: {{hosts: [{', '.join(hosts)}]}}}}")
-    assert config.registries == {
-        "docker.io": Registry(hosts=hosts, endpoints=docker_hub().endpoints)
-    }
-
-
 def test_docker_hub_is_always_there_and_can_be_told_otherwise(loading: Loading) -> None:
     config = loading.config("registries: {quay.io: }")
     assert config.registries == {"quay.io": Registry(), "docker.io": docker_hub()}

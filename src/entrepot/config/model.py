@@ -160,7 +160,9 @@ class Registry:
         (),
         "Hosts beside its own domain whose token service may be sent the credentials.",
     )
-    push: Literal["allow", "deny"] = setting("deny", "Whether writes are passed on.")
+    push: Literal["allow", "deny"] = setting(
+        "deny", "Whether writes are passed on; with the client's rights, or the operator's."
+    )
     ca_bundle: ReadableFile | None = setting(
         None, "PEM file trusted for this upstream beside the system's."
     )
@@ -174,9 +176,8 @@ class Registry:
 
 
 DOCKER_HUB = "docker.io"
-# Docker Hub's registry and its token service. Not index.docker.io, though it serves images too:
-# `docker search` asks there for what is no registry's, and works through a tunnel alone.
-_DOCKER_HUB_HOSTS = ("registry-1.docker.io", "auth.docker.io")
+# Docker Hub's registry, its older name (crane and kaniko use it, `docker search` too), its tokens.
+_DOCKER_HUB_HOSTS = ("registry-1.docker.io", "index.docker.io", "auth.docker.io")
 
 
 def docker_hub() -> Registry:

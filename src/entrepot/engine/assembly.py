@@ -52,7 +52,7 @@ class Engine:
         fetched: Callable[[str, int], None],
     ) -> None:
         self.upstreams = upstreams
-        self.sites = Sites(config.registries, upstreams.get)
+        self.sites = Sites(config.registries, upstreams.get, upstreams.beside)
         auth = config.auth
         facts = Facts(
             ground.ledger,

@@ -42,7 +42,8 @@ class Forward:
     async def _send(self, ask: Ask) -> UpstreamResponse:
         request = ask.request
         is_api = not isinstance(ask.route, Other)
-        return await ask.site.upstream.send(
+        upstream = ask.site.upstream if is_api else ask.site.at(request.host)
+        return await upstream.send(
             UpstreamRequest(
                 method=request.method,
                 path=request.target,

@@ -35,6 +35,7 @@ from entrepot.oci.route import (
 logger = logging.getLogger(__name__)
 
 _UNAUTHORIZED = 401
+_SEARCH = "/v1/search"
 _GET_OR_HEAD = frozenset({"GET", "HEAD"})
 
 
@@ -82,6 +83,8 @@ class Service:
         _describe(trace, route)
         if isinstance(route, Ping) and request.method in _GET_OR_HEAD:
             return await self._tokens.ping(request, site, trace)
+        if isinstance(route, Legacy) and request.path == _SEARCH:
+            route = Other()  # of Docker Hub: what `docker search` asks
         if isinstance(route, Legacy):
             message = (
                 "the v1 registry protocol is not supported by any registry; use a newer client"

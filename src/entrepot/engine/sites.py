@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from entrepot.config.model import Registry
@@ -19,11 +20,21 @@ class Site:
     entry: str  # its key in the configuration: the name, or the pattern that it is one of
     settings: Registry
     upstream: Upstream
+    beside: Callable[[str], Upstream] | None = None  # each of its other hosts, itself
+
+    def at(self, host: str) -> Upstream:
+        """For what is asked of this host and is no registry's."""
+        if self.beside is not None and host != self.name and host in self.settings.hosts:
+            return self.beside(host)
+        return self.upstream
 
 
 class Sites:
     def __init__(
-        self, registries: dict[str, Registry], upstream_of: Callable[[str], Upstream]
+        self,
+        registries: dict[str, Registry],
+        upstream_of: Callable[[str], Upstream],
+        beside: Callable[[str, str], Upstream] | None = None,
     ) -> None:
         self._upstream_of = upstream_of
         self._patterns = {
@@ -33,7 +44,8 @@ class Sites:
         self._of_patterns: OrderedDict[str, Site] = OrderedDict()
         for name, settings in registries.items():
             if not name.startswith("*."):
-                site = Site(name, name, settings, upstream_of(name))
+                others = partial(beside, name) if beside else None
+                site = Site(name, name, settings, upstream_of(name), others)
                 for host in (name, *settings.hosts):
                     self._by_host[host] = site
 

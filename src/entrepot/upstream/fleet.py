@@ -62,6 +62,7 @@ class Upstreams:
         # Of all their hosts, also those that were dropped: counters do not go back.
         self._counters: dict[str, Counters] = {}
         self._named: dict[str, Upstream] = {}
+        self._beside: dict[tuple[str, str], Upstream] = {}
         for name, registry in config.registries.items():
             self._transports[name] = self._transport(name, registry)
             if "*" not in name:
@@ -111,9 +112,21 @@ class Upstreams:
         if self._owns_resolver:
             await self._environment.resolver.close()
 
-    def _upstream(self, name: str, entry: str) -> Upstream:
+    def beside(self, name: str, host: str) -> Upstream:
+        """One of the registry's other hosts itself: for what is asked of that host and is not the
+        registry's, such as Docker Hub's search.
+        """
+        key = (name, host)
+        if key not in self._beside:
+            scheme = endpoints_of(name, self._config.registries[name])[0].scheme
+            self._beside[key] = self._upstream(name, name, (URL(f"{scheme}://{host}"),))
+        return self._beside[key]
+
+    def _upstream(
+        self, name: str, entry: str, endpoints: tuple[URL, ...] | None = None
+    ) -> Upstream:
         registry = self._config.registries[entry]
-        endpoints = endpoints_of(name, registry)
+        endpoints = endpoints or endpoints_of(name, registry)
         ownership = Ownership(
             own_origins(endpoints, registry),
             registry.realms,
