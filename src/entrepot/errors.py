@@ -27,14 +27,22 @@ class InvalidReference(EntrepotError):  # noqa: N818 - reads as what it says in 
 
 
 class UpstreamError(EntrepotError):
-    """The upstream cannot be reached (`status` is None) or answers with an error."""
+    """The upstream cannot be reached (`status` is None; `is_late`: in time), or answers with an
+    error.
+    """
 
     def __init__(
-        self, message: str, *, status: int | None = None, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        is_late: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.is_late = is_late
 
 
 class DigestMismatch(UpstreamError):  # noqa: N818 - reads as what it says in the table above

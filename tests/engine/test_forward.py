@@ -245,7 +245,7 @@ async def test_an_upstream_that_is_dead(registry: ScriptedRegistry, pushing: Rig
     headers = await pushing.login()
     registry.die()
     answer = await pushing.ask("/v2/app/blobs/uploads/", headers, method="POST")
-    assert (answer.status, answer.code) == (504, "UNAVAILABLE")
+    assert (answer.status, answer.code) == (502, "UNAVAILABLE")
     assert "Connection refused" in answer.body.decode()
 
 

@@ -117,7 +117,7 @@ async def test_one_that_is_dead_for_good_breaks_the_transfer_and_is_resumed_once
         with pytest.raises(BROKEN):
             await connection.reader.readexactly(SIZE)
     await fills_to_end(setting.proxy)
-    assert (await layer.get(client)).status == 504  # nothing of it was admitted
+    assert (await layer.get(client)).status == 502  # nothing of it was admitted
     undo()
     setting.registry.revive()
     assert (await layer.get(client)).body == layer.content.body

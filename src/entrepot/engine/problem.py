@@ -59,8 +59,8 @@ def from_error(error: Exception, route: Route | None, trace: Trace) -> Response:
             if error.retry_after_s is not None:
                 response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
             return response
-        case UpstreamError():
-            return problem(504, ErrorCode.UNAVAILABLE, str(error), trace)
+        case UpstreamError(is_late=is_late):
+            return problem(504 if is_late else 502, ErrorCode.UNAVAILABLE, str(error), trace)
         case StorageError():
             return problem(500, ErrorCode.UNKNOWN, "the cache failed; see the proxy's log", trace)
         case EntrepotError():

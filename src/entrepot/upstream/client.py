@@ -121,7 +121,9 @@ class Upstream:
                 raise  # the client's, out of its body
             self._rest.failed(self._clock.now())
             self._counters.failed()
-            raise UpstreamError(f"{self.name}: no answer within {budget:g} s") from None
+            raise UpstreamError(
+                f"{self.name}: no answer within {budget:g} s", is_late=True
+            ) from None
         except UpstreamError:
             self._counters.failed()
             raise
@@ -283,7 +285,7 @@ class Upstream:
                 limit = f"{self._parts.connections} connections"
                 if request.is_bulk:
                     limit += " but those kept for short transfers"
-                raise UpstreamError(f"{self.name}: all {limit} are in use") from None
+                raise UpstreamError(f"{self.name}: all {limit} are in use", is_late=True) from None
             return taken.pop_all()
 
     # What is learned on the way.

@@ -24,7 +24,7 @@ class Fault(Enum):
 
 class NoAnswer(UpstreamError):  # noqa: N818 - reads as what it says
     def __init__(self, origin: Origin, fault: Fault, reason: str, *, was_sent: bool) -> None:
-        super().__init__(f"{origin}: {reason}")
+        super().__init__(f"{origin}: {reason}", is_late=fault is Fault.SILENT)
         self.origin = origin
         self.fault = fault
         self.was_sent = was_sent  # something of the request may have arrived

@@ -30,7 +30,10 @@ class Flights[Key: Hashable, Result]:
                 # A copy: each waiter's traceback is its own.
                 error = running.failure
                 raise UpstreamError(
-                    str(error), status=error.status, retry_after_s=error.retry_after_s
+                    str(error),
+                    status=error.status,
+                    retry_after_s=error.retry_after_s,
+                    is_late=error.is_late,
                 )
             if running.results:
                 return running.results[0]
