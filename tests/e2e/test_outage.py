@@ -64,3 +64,16 @@ def test_upstream_that_says_nothing(
         client.remove_all()
         hub.black_hole()
         assert client.pull(ALPINE) == digest
+
+
+def test_what_another_kind_of_client_has_pulled(
+    lab: Lab, hub: ScriptedRegistry, index: Manifest, client: Client, tmp_path: Path
+) -> None:
+    """Clients accept different types; what one has cached is there for all that accept it."""
+    first = lab.client("skopeo")
+    with lab.proxy(tmp_path, settings=NEVER_FRESH) as proxy:
+        first.pull(ALPINE)
+        first.remove_all()
+        hub.die()
+        _restart(proxy)
+        assert client.pull(ALPINE) in {each.digest for each in index.all_manifests()}
