@@ -154,26 +154,26 @@ class TestSealedTokens:
         assert (answer.status, answer.challenge.scheme) == (401, "bearer")
         assert {entry.authorization for entry in setting.registry.log.entries} <= {"none"}
 
-    @pytest.mark.parametrize(
-        "mangle",
-        [
-            lambda token: token[:-1] + ("A" if token[-1] != "A" else "B") + "A",
-            lambda token: token.replace("entrepot.", "entrepot.AAAA"),
-            lambda _: "Bearer entrepot.",
-            lambda token: token[: len(token) // 2],
-            lambda token: f"bearer  {token.partition(' ')[2]}x",
-            lambda token: token + "\xff",
-        ],
-    )
     async def test_that_were_mangled_are_challenged_and_not_passed_on(
-        self, setting: Setting, token: str, mangle: object
+        self, setting: Setting, token: str
     ) -> None:
-        assert callable(mangle)
         setting.registry.forget()
-        for path in (f"{REPOSITORY}/manifests/1.0", ""):
-            url = f"{setting.url}/v2/{path}"
-            answer = await setting.client.request("GET", url, {"Authorization": mangle(token)})
-            assert (answer.status, answer.challenge.scheme) == (401, "bearer")
+        mangled = (
+            token[:-1],
+            token[:-2] + "AA",
+            token + "x",
+            token + "\xff",
+            token.replace("entrepot.", "entrepot.AAAA"),
+            token[: len(token) // 2],
+            "Bearer entrepot.",
+            f"bearer  {token.partition(' ')[2]}x",
+        )
+        for authorization in mangled:
+            for path in (f"{REPOSITORY}/manifests/1.0", ""):
+                url = f"{setting.url}/v2/{path}"
+                headers = {"Authorization": authorization}
+                answer = await setting.client.request("GET", url, headers)
+                assert (answer.status, answer.challenge.scheme) == (401, "bearer")
         assert {entry.authorization for entry in setting.registry.log.entries} <= {"none"}
 
     async def test_of_who_was_locked_out_open_nothing(self, setting: Setting, token: str) -> None:
