@@ -89,7 +89,7 @@ async def test_names_that_are_none(rig: Rig, path: str, code: str) -> None:
     assert (answer.status, answer.code) == (400, code)
 
 
-@pytest.mark.parametrize("path", ["/v1/", "/v1/search", "/v1"])
+@pytest.mark.parametrize("path", ["/v1/", "/v1/repositories/x/images", "/v1"])
 async def test_the_old_protocol_is_refused_with_a_hint(rig: Rig, path: str) -> None:
     answer = await rig.ask(path)
     assert (answer.status, answer.code) == (404, "UNSUPPORTED")
