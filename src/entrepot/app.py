@@ -74,6 +74,9 @@ class Front:
     def serves(self, peer: str) -> bool:
         return self._clients.allows(peer)
 
+    def admits(self, proxy_authorization: str) -> bool:
+        return self._clients.admits(proxy_authorization)
+
     def intercepts(self, host: str, port: int) -> bool:
         return self.engine.sites.find(host, port) is not None
 

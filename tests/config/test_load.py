@@ -6,6 +6,7 @@ import pytest
 
 from entrepot.config.load import load_config
 from entrepot.config.model import Config, Registry, Seconds, docker_hub
+from entrepot.errors import ConfigError
 from tests.config.loading import Loading
 
 
@@ -200,3 +201,17 @@ def test_what_is_not_there_is_told_beside_the_configuration(loading: Loading) ->
     (obstacle,) = loaded.obstacles
     assert obstacle.startswith(f"{loading.path}:3: registries.a.io.helper: expected docker-cred")
     assert load_config(loading.path, {}, {}, serves=False).obstacles == ()
+
+
+@pytest.mark.parametrize(
+    "clients",
+    [
+        "{username: ann}",
+        "{password: secret}",
+        "{username: 'a:b', password: secret}",
+    ],
+)
+def test_a_proxy_password_takes_a_name_and_one_source(loading: Loading, clients: str) -> None:
+    with pytest.raises(ConfigError, match=r"clients.*expected") as failed:
+        loading.config(f"clients: {clients}")
+    assert "secret" not in str(failed.value)

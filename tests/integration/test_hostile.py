@@ -1,6 +1,7 @@
 """Input that means harm: refused with an OCI error, nothing lost, the proxy alive."""
 
 import asyncio
+import base64
 import json
 import signal
 import socket
@@ -248,6 +249,31 @@ async def test_clients_that_are_not_served(setting: Setting) -> None:
     while (answer := setting.proxy.page("/healthz"))[0] != 403:
         assert time.monotonic() < deadline
     assert b"not among the clients" in answer[1]
+
+
+async def test_a_proxy_that_asks_for_a_password(setting: Setting) -> None:
+    setting.registry.add_image("app", "1.0")
+    setting.config["clients"] = {"username": "ann", "password": "correct horse"}
+    client = setting.start()
+    _, port = setting.proxy.address
+    right = base64.b64encode(b"ann:correct horse").decode()
+    for header, status in (("", 407), ("Basic AAAA", 407), (f"Bearer {right}", 407), (right, 407)):
+        async with await client.plain() as connection:
+            headers = {"Host": "registry.test:443"}
+            headers |= {"Proxy-Authorization": header} if header else {}
+            answer = await connection.request("CONNECT", "registry.test:443", headers)
+            assert answer.status == status
+            assert answer.headers["proxy-authenticate"] == 'Basic realm="Entrepot"'
+    async with await client.plain() as connection:
+        answer = await connection.request("GET", f"http://registry.test:{port}/v2/")
+        assert answer.status == 407
+    async with await client.plain() as connection:
+        headers = {"Host": "registry.test:443", "Proxy-Authorization": f"basic {right}"}
+        await connection.send("CONNECT", "registry.test:443", headers)
+        assert (await connection.head()).status == 200
+    assert setting.proxy.page("/ca.crt")[0] == 200
+    assert "correct horse" not in setting.proxy.log_tail()
+    assert right not in setting.proxy.log_tail()
 
 
 async def test_clients_that_go_away_at_any_moment(client: ProxyClient, shared: Setting) -> None:

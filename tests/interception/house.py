@@ -46,6 +46,9 @@ class Front:
     def serves(self, peer: str) -> bool:
         return peer == self.peer
 
+    def admits(self, proxy_authorization: str) -> bool:
+        return True
+
     def intercepts(self, host: str, port: int) -> bool:
         return host == HOST
 

@@ -16,6 +16,7 @@ from tests.interception.line import Line
 type Answer = Callable[[Request], Awaitable[Response]]
 
 OWN = Place("http", None)
+PROXIED = Place("http", None, is_proxied=True)
 REGISTRY = Place("https", "registry.test:443")
 GET = b"GET /v2/ HTTP/1.1\r\nHost: registry.test\r\n\r\n"
 HEAD = b"HEAD /v2/ HTTP/1.1\r\nHost: registry.test\r\n\r\n"

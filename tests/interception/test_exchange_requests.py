@@ -11,6 +11,7 @@ from tests.interception.stage import (
     GET,
     MIB,
     OWN,
+    PROXIED,
     Stage,
     answering,
     ask,
@@ -44,7 +45,7 @@ class TestRequests:
     async def test_absolute_form_outside_of_tunnels(self) -> None:
         stage = answering(Response(200))
         request = b"GET http://Plain.test:80/v2/?a=b HTTP/1.1\r\nHost: elsewhere.test\r\n\r\n"
-        await ask(stage, request, OWN)
+        await ask(stage, request, PROXIED)
         (found,) = stage.requests
         assert (found.scheme, found.host, found.target) == ("http", "plain.test", "/v2/?a=b")
         assert stage.own_pages == [False]
@@ -58,14 +59,21 @@ class TestRequests:
     @pytest.mark.parametrize(("target", "path"), [("http://a.test", "/"), ("http://a.test?x", "/")])
     async def test_paths_begin_with_a_slash(self, target: str, path: str) -> None:
         stage = answering(Response(200))
-        await ask(stage, f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), OWN)
+        await ask(stage, f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), PROXIED)
         assert stage.requests[0].path == path
+
+    async def test_on_a_connection_to_our_own_pages_nothing_else_is_asked_for(self) -> None:
+        """Who is served, and what may be reached, is judged where a connection begins."""
+        stage = answering(Response(200))
+        data = await ask(stage, b"GET http://plain.test/v2/ HTTP/1.1\r\nHost: a\r\n\r\n", OWN)
+        assert read(data)[0].status_code == 421
+        assert stage.requests == []
 
     @pytest.mark.parametrize("target", ["http://ann:secret@a.test/", "http://[a/", "*"])
     async def test_bogus_targets(self, target: str, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
         stage = answering(Response(200))
-        data = await ask(stage, f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), OWN)
+        data = await ask(stage, f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), PROXIED)
         assert read(data)[0].status_code == 400
         assert stage.requests == []
         assert "secret" not in caplog.text + repr(stage.observed)

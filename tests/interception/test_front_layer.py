@@ -48,6 +48,9 @@ class Reception:
     def serves(self, peer: str) -> bool:
         return peer == PEER
 
+    def admits(self, proxy_authorization: str) -> bool:
+        return True
+
     def intercepts(self, host: str, port: int) -> bool:
         return (host, port) in {("registry.test", 443), ("plain.test", 80), ("2001:db8::1", 443)}
 

@@ -124,6 +124,7 @@ def findings(config: Config) -> Iterator[Finding]:
     """What is wrong with a tree whose single values are all right."""
     for name, registry in config.registries.items():
         yield from _credentials(("registries", name), registry)
+    yield from _client_password(config)
     yield from _hosts(config)
     yield from _rules(config)
     yield from _ca(config)
@@ -143,6 +144,19 @@ def _credentials(path: KeyPath, registry: Registry) -> Iterator[Finding]:
         yield (*path, "username"), f"expected no username: {sources[0]} brings one"
     elif sources and sources[0] in {"password", "password_file"} and not registry.username:
         yield (*path, sources[0]), f"expected username beside {sources[0]}"
+
+
+def _client_password(config: Config) -> Iterator[Finding]:
+    clients = config.clients
+    if clients.password is not None and clients.password_file is not None:
+        yield ("clients", "password_file"), "expected one of password and password_file"
+    has_password = clients.password is not None or clients.password_file is not None
+    if clients.username and not has_password:
+        yield ("clients", "username"), "expected password or password_file beside username"
+    elif has_password and not clients.username:
+        yield ("clients", "password"), "expected username beside the password"
+    elif ":" in clients.username:
+        yield ("clients", "username"), "expected a name without a colon"
 
 
 def _list(words: list[str]) -> str:

@@ -119,6 +119,12 @@ class Clients:
         ),
         "Networks whose hosts are served; others are refused.",
     )
+    username: str = setting(
+        "",
+        "With a password: what clients must bring in HTTPS_PROXY=http://user:password@host:3128.",
+    )
+    password: Secret | None = setting(None, "Beside username; better: password_file.")
+    password_file: ReadableFile | None = setting(None, "File that holds the password.")
     header_timeout: Timeout = setting(Seconds(60), "For a request's head to come in whole.")
     idle_timeout: Timeout = setting(Seconds(300), "For a connection on which nothing happens.")
     send_timeout: Timeout = setting(

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 from entrepot.cache.record import (
     Absence,
@@ -27,6 +28,8 @@ from entrepot.oci.digest import Digest
 from entrepot.oci.reference import Repository, Tag
 from entrepot.storage.base import Ledger
 
+# Records are renewed by use, but not by each.
+_RENEWED_AFTER_S = 86400.0
 # Other processes write to the same ledger: what is in memory is believed for this long only.
 _MEMORY_TTL_S = 1.0
 _MEMORY_ENTRIES = 20_000
@@ -60,6 +63,14 @@ class Facts:
         self, registry: str, repository: Repository, tag: Tag, accept: str, binding: Binding
     ) -> None:
         await self._put(tag_key(registry, repository, tag, accept), binding, self._keep_s)
+
+    async def keep_binding(
+        self, registry: str, repository: Repository, tag: Tag, accept: str, binding: Binding
+    ) -> None:
+        """As it is, because it is used: an immutable tag is never bound again."""
+        now = self._clock.now()
+        if _is_old(binding, now):
+            await self.bind(registry, repository, tag, accept, replace(binding, checked_at=now))
 
     async def unbind(self, registry: str, repository: Repository, tag: Tag) -> None:
         """Forget what the tag pointed to, whatever was accepted."""
@@ -134,7 +145,13 @@ class Facts:
         await self._forget(verdict_key(registry, repository, identity.key))
 
     async def is_member(self, registry: str, repository: Repository, digest: Digest) -> bool:
-        return await self._get(member_key(registry, repository, digest)) is not None
+        """Use keeps it, as it keeps the content: how long it is kept is no matter of rights."""
+        key = member_key(registry, repository, digest)
+        fact = await self._get(key)
+        now = self._clock.now()
+        if fact is not None and _is_old(fact, now):
+            await self._put(key, Verdict(now), self._keep_s)
+        return fact is not None
 
     async def add_members(
         self, registry: str, repository: Repository, digests: tuple[Digest, ...]
@@ -143,7 +160,7 @@ class Facts:
         for digest in digests:
             key = member_key(registry, repository, digest)
             known = self._memory.get(key)
-            if known is None or known[1] is None:
+            if known is None or known[1] is None or _is_old(known[1], now):
                 await self._put(key, Verdict(now), self._keep_s)
 
     async def drop_member(self, registry: str, repository: Repository, digest: Digest) -> None:
@@ -186,12 +203,17 @@ class Facts:
 
     async def _forget(self, stem: str) -> None:
         """A key, or all keys that go on after `stem` and its #."""
+        self._forget_in_memory(stem)
+        await self._erase(stem)
+        # Once more: who read the ledger in between may have remembered what was on its way out.
+        self._forget_in_memory(stem)
+
+    def _forget_in_memory(self, stem: str) -> None:
         self._erasures += 1
         self._memory.pop(stem, None)
         if stem.endswith("#"):
             for key in [key for key in self._memory if key.startswith(stem)]:
                 del self._memory[key]
-        await self._erase(stem)
 
     async def _erase(self, stem: str) -> bool:
         try:
@@ -219,3 +241,7 @@ class Facts:
         self._memory.move_to_end(key)
         if len(self._memory) > _MEMORY_ENTRIES:
             self._memory.popitem(last=False)
+
+
+def _is_old(fact: Fact, now: float) -> bool:
+    return now - fact.checked_at > _RENEWED_AFTER_S

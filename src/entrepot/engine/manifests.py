@@ -119,6 +119,11 @@ class Manifests:
         )
         action = decide(situation, policy)
         if isinstance(action, Serve) and binding is not None:
+            assert ask.repository is not None
+            if policy.is_immutable:
+                await self._facts.keep_binding(
+                    ask.registry, ask.repository, tag, ask.accept, binding
+                )
             action = await self._entitled(ask, action, binding, policy)
         return await self._act(ask, tag, action, binding, held)
 
@@ -126,9 +131,9 @@ class Manifests:
         self, ask: Ask, repository: Repository, tag: Tag, error: UpstreamError
     ) -> None:
         """404 is an answer, not an outage; to a client that does not accept what others do, it is
-        one for this client alone.
+        one for this client alone, and so it is to one that may not read there.
         """
-        if error.status == 404:  # noqa: PLR2004
+        if error.status == 404 and await self._origin.is_absence_for_all(ask):  # noqa: PLR2004
             await self._facts.unbind_where(
                 ask.registry,
                 repository,
@@ -254,6 +259,8 @@ class Manifests:
         assert ask.repository is not None
         if self._facts.unbindings == moment:
             await self._facts.bind(ask.registry, ask.repository, tag, ask.accept, binding)
+            if self._facts.unbindings != moment:  # written while this was being written down
+                await self._facts.unbind(ask.registry, ask.repository, tag)
         await self._facts.add_members(ask.registry, ask.repository, (binding.digest,))
 
     async def _fetch_tag(self, ask: Ask, tag: Tag, *, is_patient: bool = True) -> Response:

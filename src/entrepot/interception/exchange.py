@@ -115,6 +115,8 @@ class ExchangeRunner:
         scheme, target, authority = exchange.place.scheme, head.target, headers.get("host", "")
         is_absolute = not target.startswith("/")
         if is_absolute:
+            if exchange.place.authority is None and not exchange.place.is_proxied:
+                raise BadRequest(421, "what is for another host takes a connection of its own")
             scheme, authority, target = _absolute(target)
         path, _, query = target.partition("?")
         tunnelled_to = exchange.place.authority

@@ -58,7 +58,12 @@ class Reception(Protocol):
 
     def serves(self, peer: str) -> bool: ...
 
+    def admits(self, proxy_authorization: str) -> bool: ...
+
     def intercepts(self, host: str, port: int) -> bool: ...
+
+
+_BASIC = {"Proxy-Authenticate": 'Basic realm="Entrepot"'}
 
 
 class FrontLayer(layer.Layer):
@@ -99,9 +104,13 @@ class FrontLayer(layer.Layer):
         if not self._reception.serves(peer):
             yield from self._answer(403, f"{peer} is not among the clients this proxy serves")
             return
-        method, _, rest = self._data[:end].partition(b"\r\n")[0].partition(b" ")
+        line, _, fields = self._data[:end].partition(b"\r\n")
+        method, _, rest = line.partition(b" ")
         target = rest.partition(b" ")[0].decode("latin-1")
-        if method == b"CONNECT":
+        is_proxied = method == b"CONNECT" or not target.startswith("/")
+        if is_proxied and not self._reception.admits(_proxy_authorization(fields)):
+            yield from self._answer(407, "this proxy asks for a user name and password", _BASIC)
+        elif method == b"CONNECT":
             yield from self._connect(target, self._data[end + len(_HEAD_END) :])
         elif target.lower().startswith("http://"):
             yield from self._absolute(target)
@@ -147,7 +156,7 @@ class FrontLayer(layer.Layer):
             return
         self._data = _single(self._data, authority)
         if self._reception.intercepts(destination.host, destination.port):
-            yield from self._serve(Place("http", None))
+            yield from self._serve(Place("http", None, is_proxied=True))
             return
         yield from self._judge(destination)
 
@@ -210,10 +219,12 @@ class FrontLayer(layer.Layer):
         if data:
             yield from child.handle_event(events.DataReceived(self.context.client, data))
 
-    def _answer(self, status: int, message: str) -> layer.CommandGenerator[None]:
+    def _answer(
+        self, status: int, message: str, headers: dict[str, str] | None = None
+    ) -> layer.CommandGenerator[None]:
         peer = self.context.client.peername
         logger.info("client %s%s got %d: %s", peer and peer[0], self._goal, status, message)
-        yield commands.SendData(self.context.client, refusal(status, message))
+        yield commands.SendData(self.context.client, refusal(status, message, headers))
         yield commands.CloseTcpConnection(self.context.client, half_close=True)
         self._lingering = commands.RequestWakeup(LINGER_S)
         self._handle_event = self._linger  # type: ignore[method-assign]  # mitmproxy's idiom
@@ -298,6 +309,14 @@ def _authority(text: str, default_port: int | None) -> Destination | None:
     except ValueError:
         return None
     return Destination(host, port) if host and port else None
+
+
+def _proxy_authorization(fields: bytes) -> str:
+    for line in fields.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"proxy-authorization":
+            return value.decode("latin-1")
+    return ""
 
 
 def _in_origin_form(data: bytes) -> bytes:

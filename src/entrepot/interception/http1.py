@@ -28,7 +28,8 @@ REASONS = {
     200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content",
     301: "Moved Permanently", 302: "Found", 303: "See Other", 304: "Not Modified",
     307: "Temporary Redirect", 308: "Permanent Redirect", 400: "Bad Request", 401: "Unauthorized",
-    403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
+    403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    407: "Proxy Authentication Required", 408: "Request Timeout",
     411: "Length Required", 413: "Content Too Large", 414: "URI Too Long",
     416: "Range Not Satisfiable", 421: "Misdirected Request", 429: "Too Many Requests",
     431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented",
@@ -192,7 +193,7 @@ def response_head(status: int, headers: dict[str, str]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
 
-def refusal(status: int, message: str) -> bytes:
+def refusal(status: int, message: str, also: dict[str, str] | None = None) -> bytes:
     """A whole answer, for what never comes as far as a responder."""
     code = ErrorCode.DENIED if status in _DENIALS else ErrorCode.UNSUPPORTED
     if status >= 500:  # noqa: PLR2004
@@ -203,7 +204,7 @@ def refusal(status: int, message: str) -> bytes:
         "Content-Length": str(len(body)),
         "Connection": "close",
     }
-    return response_head(status, headers) + body
+    return response_head(status, headers | (also or {})) + body
 
 
 def chunk(data: bytes) -> bytes:

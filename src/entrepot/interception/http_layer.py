@@ -36,6 +36,7 @@ class Place:
 
     scheme: str
     authority: str | None  # of the CONNECT; None: each request says it itself
+    is_proxied: bool = False  # what names a host has come past the checks of those who do
 
 
 @dataclass(eq=False)

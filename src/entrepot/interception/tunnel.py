@@ -1,6 +1,8 @@
 """Where may be tunnelled: judged on the addresses that are then connected to. Fails closed."""
 
 import asyncio
+import base64
+import hmac
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -10,6 +12,7 @@ from fnmatch import fnmatchcase
 from aiohttp.abc import AbstractResolver
 
 from entrepot.config.model import Clients, Tunnel
+from entrepot.errors import ConfigError
 from entrepot.upstream.address import is_forbidden, parse_literal
 
 type Address = tuple[str, int]
@@ -36,8 +39,19 @@ Judgement = Allowed | Refused | Ourselves
 
 
 class ClientPolicy:
+    """Who is served. ConfigError where the password cannot be read."""
+
     def __init__(self, settings: Clients) -> None:
         self._networks = [ipaddress.ip_network(text) for text in settings.allow]
+        self._expected = _basic(settings)
+
+    def admits(self, proxy_authorization: str) -> bool:
+        """Whether a client that must name itself has."""
+        if self._expected is None:
+            return True
+        scheme, _, value = proxy_authorization.strip().partition(" ")
+        given = value.strip().encode("latin-1", "replace")
+        return scheme.lower() == "basic" and hmac.compare_digest(given, self._expected)
 
     def allows(self, peer: str) -> bool:
         try:
@@ -47,6 +61,23 @@ class ClientPolicy:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
         return any(address in network for network in self._networks)
+
+
+def _basic(settings: Clients) -> bytes | None:
+    """What Basic credentials look like that are right; None where none are asked for."""
+    if not settings.username:
+        return None
+    if settings.password_file is not None:
+        try:
+            password = settings.password_file.read_text().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            message = f"clients.password_file: {settings.password_file} cannot be read"
+            raise ConfigError(message) from None
+    else:
+        password = settings.password.reveal() if settings.password else ""
+    if not password:
+        raise ConfigError("clients.password_file: the password is empty")
+    return base64.b64encode(f"{settings.username}:{password}".encode())
 
 
 class TunnelPolicy:
