@@ -7,6 +7,7 @@ from entrepot.config.model import Auth, Seconds
 from entrepot.engine.access import Access
 from entrepot.engine.ask import Ask, Origin
 from entrepot.engine.facts import Facts
+from entrepot.engine.held import HeldManifests
 from entrepot.engine.identity import PROXY, Identity
 from entrepot.engine.message import Headers, Request, Trace
 from entrepot.engine.single_flight import SingleFlight
@@ -41,7 +42,8 @@ class Asking:
 
 def asking(rig: Rig, clock: ManualClock, tasks: asyncio.TaskGroup) -> Asking:
     facts = Facts(rig.ledger, clock, keep_s=10_000)
-    origin = Origin(facts, revalidate_timeout_s=1)
     settings = Auth(verdict_ttl=Seconds(VERDICT_TTL_S), offline_grace=Seconds(OFFLINE_GRACE_S))
+    held = HeldManifests(rig.store, clock, limit=1 << 20)
+    origin = Origin(facts, held, settings, clock=clock, revalidate_timeout_s=1)
     access = Access(facts, origin, SingleFlight(tasks), settings, clock=clock, negative_ttl_s=10)
     return Asking(rig, facts, origin, access)

@@ -152,12 +152,13 @@ async def test_a_refusal_takes_the_word_back(
 async def test_what_is_gone_stays_so_when_the_upstream_falls_silent(
     known: Asking, clock: ManualClock
 ) -> None:
+    await known.facts.allow(NAME, APP, PROXY)
     await prepare(known, clock, AGED, 404, is_member=True)
-    assert await said(known) == 404
+    assert await said(known, PROXY) == 404
     known.rig.registry.die()
-    assert await said(known) == 404
+    assert await said(known, PROXY) == 404
     clock.advance(10)
-    assert await said(known) is DEAD
+    assert await said(known, PROXY) is DEAD
 
 
 async def test_a_stranger_who_hears_404_takes_nothing_from_who_may_read(

@@ -4,13 +4,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from entrepot.cache.entitlement import Standing, standing
+from entrepot.clock import Clock
+from entrepot.config.model import Auth
 from entrepot.engine.facts import Facts
+from entrepot.engine.held import HeldManifests
 from entrepot.engine.identity import Identity
 from entrepot.engine.message import Request, Trace
 from entrepot.engine.sites import Site
 from entrepot.errors import UpstreamError
 from entrepot.oci.digest import Digest
-from entrepot.oci.media_type import essence
+from entrepot.oci.media_type import accepts, essence
 from entrepot.oci.reference import Repository
 from entrepot.oci.route import BlobRoute, ManifestRoute, Route, parse_route
 from entrepot.upstream.message import UpstreamRequest, UpstreamResponse
@@ -60,8 +64,19 @@ class TokenExpired(UpstreamError):  # noqa: N818 - reads as what it says
 class Origin:
     """Asks the upstream with the rights of the one who asks, and learns from its answers."""
 
-    def __init__(self, facts: Facts, *, revalidate_timeout_s: float) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        held: HeldManifests,
+        settings: Auth,
+        *,
+        clock: Clock,
+        revalidate_timeout_s: float,
+    ) -> None:
         self._facts = facts
+        self._held = held
+        self._settings = settings
+        self._clock = clock
         self._revalidate_timeout_s = revalidate_timeout_s
 
     async def head(
@@ -106,6 +121,15 @@ class Origin:
             raise
         return response
 
+    async def is_absence_for_all(self, ask: Ask) -> bool:
+        """Whether a 404 to this identity is a word on what is there. Strangers hear 404 of what is
+        there, too, and so does who was a reader once.
+        """
+        verdict = await self._facts.verdict(ask.registry, ask.repository, ask.identity)
+        if not ask.identity.is_own:
+            return verdict is not None
+        return standing(verdict, self._settings, self._clock.now()) is Standing.FRESH
+
     async def _learn(self, ask: Ask, response: UpstreamResponse) -> None:
         """What the answer says of who may read; raise if it is no success."""
         if response.status in _SUCCESS:
@@ -137,13 +161,17 @@ class Origin:
 
     async def _drop_member(self, ask: Ask) -> None:
         """What the repository no longer holds is served from it no more, also when the upstream
-        has fallen silent. Only by the word to somebody who may read there: strangers hear 404 of
-        what is there, too.
+        has fallen silent. Only by the word to somebody who may read there, and who accepts what it
+        is: to others registries say 404 of what is there, too.
         """
         digest = _digest_of(ask.route)
         if digest is None or ask.repository is None:
             return
-        if await self._facts.verdict(ask.registry, ask.repository, ask.identity) is not None:
+        if isinstance(ask.route, ManifestRoute):
+            held = await self._held.get(digest)
+            if held is not None and not accepts(ask.accept, held.media_type):
+                return
+        if await self.is_absence_for_all(ask):
             await self._facts.drop_member(ask.registry, ask.repository, digest)
 
 

@@ -60,7 +60,14 @@ class Engine:
             keep_s=config.storage.inactive,
             passing_s=auth.verdict_ttl + min(auth.offline_grace, DAY),
         )
-        origin = Origin(facts, revalidate_timeout_s=config.upstream.revalidate_timeout)
+        held = HeldManifests(ground.store, ground.clock, limit=config.upstream.max_manifest)
+        origin = Origin(
+            facts,
+            held,
+            auth,
+            clock=ground.clock,
+            revalidate_timeout_s=config.upstream.revalidate_timeout,
+        )
         access = Access(
             facts,
             origin,
@@ -80,7 +87,7 @@ class Engine:
             fetched=fetched,
         )
         manifests = Manifests(
-            HeldManifests(ground.store, ground.clock, limit=config.upstream.max_manifest),
+            held,
             facts,
             origin,
             access,
