@@ -28,7 +28,7 @@ class InvalidReference(EntrepotError):  # noqa: N818 - reads as what it says in 
 
 class UpstreamError(EntrepotError):
     """The upstream cannot be reached (`status` is None; `is_late`: in time), or answers with an
-    error.
+    error. Unless it is known better, something of the request may have arrived (`was_sent`).
     """
 
     def __init__(
@@ -38,11 +38,13 @@ class UpstreamError(EntrepotError):
         status: int | None = None,
         retry_after_s: float | None = None,
         is_late: bool = False,
+        was_sent: bool = True,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after_s = retry_after_s
         self.is_late = is_late
+        self.was_sent = was_sent
 
 
 class DigestMismatch(UpstreamError):  # noqa: N818 - reads as what it says in the table above

@@ -8,9 +8,10 @@ import pytest
 from entrepot.config.model import TagRule, Tags
 from tests.support.clock import ManualClock
 from tests.support.engine import Rig, accepting, config_for, manifest_path, open_engine
-from tests.support.faults import Hold
+from tests.support.faults import AnswerWith, Hold
 from tests.support.images import build_image
 from tests.support.registry import ScriptedRegistry
+from tests.support.token_service import Auth
 
 PATH = manifest_path("1.0")
 
@@ -81,3 +82,53 @@ async def test_what_a_pusher_asks_for_is_the_upstreams_to_say(pushing: Rig) -> N
     assert (await pushing.ask(path, method="HEAD")).cache == "pass"
     pushing.registry.die()
     assert (await pushing.ask(path, method="HEAD")).cache == "hit"
+
+
+async def test_what_never_left_has_written_nothing(pushing: Rig, clock: ManualClock) -> None:
+    image = pushing.registry.add_image("app", "1.0")
+    by_digest = manifest_path(image.digest)
+    for path in (PATH, by_digest):
+        await pushing.ask(path, accepting(image))
+    clock.advance(61)
+    assert await put(pushing, image.body, "a\x01b") == 400
+    pushing.registry.die()
+    assert await put(pushing, image.body, image.media_type) >= 500
+    assert (await pushing.ask(by_digest, method="DELETE")).status >= 500
+    for path in (PATH, by_digest):
+        assert (await pushing.ask(path, accepting(image))).status == 200
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_what_waits_for_a_token_in_vain_has_written_nothing(
+    clock: ManualClock, method: str
+) -> None:
+    with ScriptedRegistry(auth=Auth("bearer")) as registry:
+        config = config_for(registry, push="allow")
+        async with open_engine(registry, clock, config=config) as rig:
+            image = registry.add_image("app", "1.0")
+            headers = accepting(image) | await rig.login()
+            await rig.ask(PATH, headers)
+            clock.advance(61)
+            registry.fault(AnswerWith(503), path="/token*")
+            body = image.body if method == "PUT" else None
+            assert (await rig.ask(PATH, headers, method=method, body=body)).status >= 500
+            assert not registry.log.find(PATH, method="PUT")
+            registry.die()
+            assert (await rig.ask(PATH, headers)).cache == "stale"
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_what_got_no_answer_may_have_been_written(
+    pushing: Rig, clock: ManualClock, method: str
+) -> None:
+    image = pushing.registry.add_image("app", "1.0")
+    await pushing.ask(PATH, accepting(image))
+    pushing.registry.fault(Hold(), path=PATH, method=method)
+    body = image.body if method == "PUT" else None
+    async with asyncio.TaskGroup() as tasks:
+        write = tasks.create_task(pushing.ask(PATH, method=method, body=body))
+        log = pushing.registry.log
+        await log.wait_until_async(lambda: log.count(PATH, method=method) == 1)
+        pushing.registry.die()
+    assert write.result().status >= 500
+    assert (await pushing.ask(PATH, accepting(image))).status >= 500

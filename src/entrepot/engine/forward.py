@@ -13,6 +13,7 @@ from entrepot.engine.problem import problem
 from entrepot.engine.reply import CacheStatus, length_of, mark
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.engine.uploads import Uploads
+from entrepot.errors import InvalidReference, UpstreamError
 from entrepot.oci.digest import Digest
 from entrepot.oci.error_body import ErrorCode
 from entrepot.oci.route import BlobRoute, ManifestRoute, Other, UploadRoute
@@ -63,15 +64,15 @@ class Forward:
         """What was written is written, also when the pusher is gone or no answer came: then it may
         have been. So what is forgotten is forgotten to its end.
         """
-        answer: UpstreamResponse | None = None
         try:
             answer = await self._send(ask)
             self._uploads.answered(ask, answer)
-        finally:
-            if answer is None or answer.status < 400:  # noqa: PLR2004
-                headers = {} if answer is None else answer.headers
-                done = self._forgetting.start(object(), lambda: self._forget(ask, headers))
+        except BaseException as error:
+            if _may_have_arrived(error):
+                self._forgetting.start(object(), lambda: self._forget(ask, {}))
+            raise
         if answer.status < 400:  # noqa: PLR2004
+            done = self._forgetting.start(object(), lambda: self._forget(ask, answer.headers))
             try:
                 await asyncio.shield(done)
             except BaseException:
@@ -94,6 +95,13 @@ class Forward:
                 await self._facts.drop_member(ask.registry, repository, digest)
         for path in _written(ask, answer):
             await self._facts.unmark_absent(ask.registry, path)
+
+
+def _may_have_arrived(error: BaseException) -> bool:
+    """Whether the upstream may have done what it gave no answer to."""
+    if isinstance(error, UpstreamError):
+        return error.was_sent
+    return not isinstance(error, InvalidReference)
 
 
 def _is_of_registry(path: str) -> bool:

@@ -14,7 +14,7 @@ from entrepot.errors import UpstreamError
 from entrepot.oci.challenge import Challenge
 from entrepot.upstream.authorization import Authorizer, Ownership, choose_challenge, parse_realm
 from entrepot.upstream.courier import Courier
-from entrepot.upstream.failure import Fault, NoAnswer
+from entrepot.upstream.failure import Fault, NoAnswer, before_sending
 from entrepot.upstream.flight import Flights
 from entrepot.upstream.message import RealmAnswer, UpstreamRequest, UpstreamResponse
 from entrepot.upstream.patience import Patience
@@ -194,9 +194,12 @@ class Upstream:
 
     async def _send(self, request: UpstreamRequest, patience: Patience) -> UpstreamResponse:
         if request.body is not None and self._must_ask_first(request):
-            await self._ask_first()  # a body can be sent but once
+            with before_sending():
+                await self._ask_first()  # a body can be sent but once
         self._rest.begin(self._clock.now(), patience.connect_s + patience.header_s)
-        async with await self._take_slots(request, patience) as taken:
+        with before_sending():
+            slots = await self._take_slots(request, patience)
+        async with slots as taken:
             response = await self._persist(request, patience)
             response.when_closed(taken.pop_all().aclose)
         return response

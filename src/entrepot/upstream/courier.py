@@ -5,7 +5,7 @@ from collections.abc import Callable
 from yarl import URL
 
 from entrepot.upstream.authorization import Authorizer
-from entrepot.upstream.failure import NoAnswer
+from entrepot.upstream.failure import NoAnswer, before_sending
 from entrepot.upstream.message import UpstreamRequest, UpstreamResponse, sendable
 from entrepot.upstream.patience import Patience
 from entrepot.upstream.realm import Origin
@@ -50,7 +50,8 @@ class Courier:
     ) -> UpstreamResponse:
         """Of one hop, asked once more with what its challenge wants."""
         origin = Origin.of(url)
-        sent = await self._authorizer.prepare(origin, request)
+        with before_sending():
+            sent = await self._authorizer.prepare(origin, request)
         hop = self._hop(request, url, patience)
         response = await self._exchange(hop.with_authorization(sent))
         if response.status != _UNAUTHORIZED:
@@ -59,7 +60,8 @@ class Courier:
             self._authorizer.refused(sent)
             return response
         try:
-            value = await self._authorizer.answer(origin, request, response.headers, sent)
+            with before_sending():  # what was refused for want of this changed nothing
+                value = await self._authorizer.answer(origin, request, response.headers, sent)
         except BaseException:
             await response.aclose()
             raise

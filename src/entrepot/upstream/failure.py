@@ -6,6 +6,8 @@ is a secret. For the same reason what is raised from here carries no cause.
 
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 
 import aiohttp
@@ -24,14 +26,23 @@ class Fault(Enum):
 
 class NoAnswer(UpstreamError):  # noqa: N818 - reads as what it says
     def __init__(self, origin: Origin, fault: Fault, reason: str, *, was_sent: bool) -> None:
-        super().__init__(f"{origin}: {reason}", is_late=fault is Fault.SILENT)
+        super().__init__(f"{origin}: {reason}", is_late=fault is Fault.SILENT, was_sent=was_sent)
         self.origin = origin
         self.fault = fault
-        self.was_sent = was_sent  # something of the request may have arrived
 
 
 class Broke(aiohttp.ClientError):
     """Of a kind that aiohttp does not take for a reason to send a request again."""
+
+
+@contextmanager
+def before_sending() -> Iterator[None]:
+    """Around what a request needs first: whatever was asked for that, it has not been sent."""
+    try:
+        yield
+    except UpstreamError as error:
+        error.was_sent = False
+        raise
 
 
 def explain(error: Exception, origin: Origin, *, was_sent: bool) -> NoAnswer:
