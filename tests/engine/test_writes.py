@@ -5,9 +5,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from entrepot.config.model import TagRule, Tags
+from entrepot.config.model import Seconds, TagRule, Tags
 from tests.support.clock import ManualClock
-from tests.support.engine import Rig, accepting, config_for, manifest_path, open_engine
+from tests.support.engine import (
+    Rig,
+    accepting,
+    blob_path,
+    config_for,
+    impatient,
+    manifest_path,
+    open_engine,
+)
 from tests.support.faults import AnswerWith, Hold
 from tests.support.images import build_image
 from tests.support.registry import ScriptedRegistry
@@ -132,3 +140,33 @@ async def test_what_got_no_answer_may_have_been_written(
         pushing.registry.die()
     assert write.result().status >= 500
     assert (await pushing.ask(PATH, accepting(image))).status >= 500
+
+
+async def test_a_silent_upstream_is_waited_for_once_by_who_asks_what_is_there(
+    pushing: Rig, clock: ManualClock
+) -> None:
+    image = pushing.registry.add_image("app", "1.0")
+    paths = (PATH, manifest_path(image.digest), blob_path(image.blobs[0]))
+    for path in paths:
+        await pushing.ask(path, accepting(image))
+    pushing.registry.fault(Hold())
+    for path in paths:
+        for _ in range(2):
+            answer = await pushing.ask(path, accepting(image), method="HEAD")
+            assert answer.status == 200
+    assert len(pushing.registry.log.find("*", method="HEAD")) == 1
+
+
+@pytest.mark.parametrize("which", ["tag", "digest", "blob"])
+async def test_a_silent_upstream_is_not_waited_for_long_where_there_is_something_else(
+    registry: ScriptedRegistry, clock: ManualClock, which: str
+) -> None:
+    patience = impatient(header_timeout=Seconds(3600), revalidate_timeout=Seconds(0.2))
+    config = config_for(registry, push="allow", upstream=patience)
+    async with open_engine(registry, clock, config=config) as rig, asyncio.timeout(30):
+        image = registry.add_image("app", "1.0")
+        digest, blob = manifest_path(image.digest), blob_path(image.blobs[0])
+        path = {"tag": PATH, "digest": digest, "blob": blob}[which]
+        await rig.ask(path, accepting(image))
+        registry.fault(Hold())
+        assert (await rig.ask(path, accepting(image), method="HEAD")).status == 200

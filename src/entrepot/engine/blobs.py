@@ -161,8 +161,13 @@ class Blobs:
         assert ask.repository is not None
         await self._access.refuse_known_absence(ask)
         headers = content_headers(digest, OCTET_STREAM) | {"Accept-Ranges": "bytes"}
+        kept = await self._stored(digest)
+        if kept is not None:
+            if self._access.is_out_of_reach(ask):
+                return await self._from_store(ask, kept)
+            kept.close()
         try:
-            answer = await self._origin.head(ask)
+            answer = await self._origin.head(ask, is_patient=kept is None)
         except UpstreamError as error:
             content = await self._stored(digest) if is_trouble(error.status) else None
             if content is None:

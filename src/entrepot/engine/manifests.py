@@ -80,8 +80,12 @@ class Manifests:
 
     async def _existence(self, ask: Ask, route: ManifestRoute) -> Response:
         """For who may push, whether it is there is the upstream's to say, as with blobs."""
+        if self._access.is_out_of_reach(ask):
+            return await self._from_cache(ask, route)
+        is_patient = not await self._is_known(ask, route)
         try:
-            binding = self._binding_of(await self._origin.head(ask, _accept(ask)))
+            response = await self._origin.head(ask, _accept(ask), is_patient=is_patient)
+            binding = self._binding_of(response)
         except UpstreamError as error:
             if error.status not in NO_HEAD and not is_trouble(error.status):
                 raise
@@ -89,6 +93,12 @@ class Manifests:
         if binding is None:
             return await self._from_cache(ask, route)
         return self._reply(ask, binding, None, CacheStatus.PASS)
+
+    async def _is_known(self, ask: Ask, route: ManifestRoute) -> bool:
+        """Whether there is something to fall back on, for one client or another."""
+        if isinstance(route.reference, Digest):
+            return await self._held.get(route.reference) is not None
+        return bool(await self._facts.bindings(ask.registry, route.repository, route.reference))
 
     # By tag.
 
