@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.blobs import Layer, new_layer
 from tests.integration.conftest import Setting
+from tests.integration.waiting import fills_to_end
 from tests.support.client import Answer, ProxyClient
 from tests.support.faults import Hold
 
@@ -48,6 +49,7 @@ async def stage(setting: Setting, layer: Layer, state: State) -> AsyncIterator[S
     client = setting.client
     if state == "hit":
         await layer.get(client)
+        await fills_to_end(setting.proxy)  # who has it all may be ahead of the store
     if state != "filling":
         yield Stage(client, layer)
         assert layer.heads <= (state == "miss")  # what is stored is known without asking

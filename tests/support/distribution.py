@@ -33,7 +33,8 @@ class Distribution:
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.seat = seat or Seat()
-        self.port = self.seat.choose_port()
+        self._reserved = self.seat.reserve_port()
+        self.port = self._reserved.number if self._reserved else self.seat.port
         self._certificate = certificate
         self._user = user
         self._directory = directory

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -10,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.ports import ReservedPort
 
 _POLL_S = 0.02
 _STOP_S = 40.0  # longer than what a draining proxy may take
@@ -28,13 +29,12 @@ class Seat:
     # How this process reaches it: sockets made within are the namespace's.
     entered: Callable[[], AbstractContextManager[None]] = nullcontext
 
-    def choose_port(self) -> int:
+    def reserve_port(self) -> ReservedPort | None:
+        """None where the port is given."""
         if self.port:
-            return self.port
-        with self.entered(), socket.create_server((self.address, 0)) as sock:
-            port = sock.getsockname()[1]
-        assert isinstance(port, int)
-        return port
+            return None
+        with self.entered():
+            return ReservedPort(self.address)
 
 
 def dying_with_parent(command: Sequence[str]) -> list[str]:

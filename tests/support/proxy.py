@@ -50,7 +50,8 @@ class ProxyProcess:
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.seat = seat or Seat()
-        self.port = self.seat.choose_port()
+        self._reserved = self.seat.reserve_port()
+        self.port = self._reserved.number if self._reserved else self.seat.port
         self.data = directory / "data"
         self.log = directory / "proxy.log"
         self._config_file = directory / "entrepot.yaml"

@@ -17,6 +17,7 @@ from tests.support.http_server import Gate, Listener, Reply, Request, listening_
 from tests.support.images import LayerSource, Manifest, Schema, build_image, build_index
 from tests.support.loop_thread import LoopThread
 from tests.support.pki import TestAuthority
+from tests.support.ports import ReservedPort
 from tests.support.registry_answers import Redirects, RegistryAnswers
 from tests.support.request_log import RequestLog
 from tests.support.token_service import Auth, TokenService
@@ -57,6 +58,10 @@ class ScriptedRegistry:
         place_names = (self.place.address, "localhost", *self.place.names)
         self._context = None if authority is None else authority.issue(*place_names).context()
         self._ports = {REGISTRY: self.place.port, CDN: self.place.cdn_port}
+        self._reserved: list[ReservedPort] = []
+        for name, port in self._ports.items():
+            if not port:
+                self._reserve(name)
         self._listeners: dict[str, Listener] = {}
         self._thread = LoopThread("scripted-registry")
         self.revive(REGISTRY, CDN)
@@ -171,7 +176,6 @@ class ScriptedRegistry:
         for name in listeners or (REGISTRY, CDN):
             with self.place.entered():
                 sock = listening_socket(self.place.address, self._ports[name])
-            self._ports[name] = sock.getsockname()[1]
             listener = Listener(name, sock, self._answer, self._context)
             self._listeners[name] = listener
             self._thread.loop.call_soon_threadsafe(listener.start, self._thread)
@@ -180,6 +184,13 @@ class ScriptedRegistry:
         """Connections are accepted, and nothing is ever said on them, old ones included."""
         for listener in self._listeners.values():
             listener.is_black_hole = on
+
+    def _reserve(self, name: str) -> None:
+        """Dead, it is to be refused: not to be another's."""
+        with self.place.entered():
+            reserved = ReservedPort(self.place.address)
+        self._reserved.append(reserved)
+        self._ports[name] = reserved.number
 
     # What was asked of it
 
