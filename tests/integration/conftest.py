@@ -1,6 +1,7 @@
 """Upstreams for integration tests."""
 
 import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def setting(
     setting = Setting(authority, registry, tmp_path)
     yield setting
     setting.close()
+    sys.stderr.write(setting.proxy.log_tail())  # shown by pytest with what has failed
 
 
 @pytest.fixture(scope="module")
