@@ -14,7 +14,6 @@ _PACKAGES = "ca-certificates,curl,openssl,python3,python3-venv"
 _CACHES = (Path("/var/cache/entrepot-tests"), Path(tempfile.gettempdir()) / "entrepot-tests")
 # Made anew when what is in it changes.
 _ARCHIVE = f"{SUITE}-{_PACKAGES.replace(',', '_')}.tar"
-_MIRROR = "http://deb.debian.org/debian"
 
 
 def why_not() -> str | None:
@@ -49,7 +48,7 @@ def _build(finished: Path) -> None:
     with tempfile.TemporaryDirectory(dir=finished.parent) as directory:
         tree = Path(directory) / "tree"
         _run(
-            ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", SUITE, tree, _MIRROR],
+            ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", SUITE, tree],
             attempts=2,
         )
         shutil.rmtree(tree / "var/cache/apt/archives")
