@@ -27,6 +27,7 @@ from pathlib import Path
 from tests.support.client import ProxyClient
 from tests.support.content import Generated
 from tests.support.pki import TestAuthority
+from tests.support.ports import ReservedPort
 from tests.support.processes import Seat
 from tests.support.proxy import ProxyProcess
 from tests.support.registry import ScriptedRegistry
@@ -74,7 +75,8 @@ def download(server: Server, ca_file: Path) -> float:
     for header in server.headers:
         command += ["-H", header]
     command += [*server.via, "-w", "%{size_download} %{time_total}", server.blob_url]
-    size, seconds = subprocess.run(command, check=True, capture_output=True).stdout.split()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    size, seconds = done.stdout.split()
     assert int(size) == GIB, f"{server.name} sent {size} bytes"
     return int(size) / float(seconds) / 1e6
 
@@ -99,7 +101,8 @@ def nginx(
     directory: Path, authority: TestAuthority, blob: Path, manifest: bytes
 ) -> Iterator[Server]:
     certificate = authority.issue("127.0.0.1", "localhost")
-    port = Seat().choose_port()
+    reserved = ReservedPort("127.0.0.1")
+    port = reserved.number
     root = directory / "nginx"
     root.mkdir()
     (root / "manifest").write_bytes(manifest)
