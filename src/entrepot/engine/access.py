@@ -17,6 +17,7 @@ from entrepot.engine.identity import PROXY, Identity
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.errors import UpstreamError
 from entrepot.oci.digest import Digest
+from entrepot.oci.reference import Repository
 
 # Some registries know no HEAD of manifests.
 NO_HEAD = frozenset({405, 501})
@@ -42,16 +43,18 @@ class Access:
         self._negative_ttl_s = negative_ttl_s
 
     async def standing(self, ask: Ask) -> Standing:
-        known = await self._standing_of(ask, ask.identity)
+        known = await self._standing_of(ask, ask.repository, ask.identity)
         if known is not Standing.UNKNOWN or not ask.identity.is_own:
             return known
         # What is open to who brings nothing is so to who brings credentials; but while the
         # upstream can judge those, it is asked.
-        is_open = await self._standing_of(ask, PROXY) is not Standing.UNKNOWN
+        is_open = await self._standing_of(ask, ask.repository, PROXY) is not Standing.UNKNOWN
         return Standing.AGED if is_open else Standing.UNKNOWN
 
-    async def _standing_of(self, ask: Ask, identity: Identity) -> Standing:
-        verdict = await self._facts.verdict(ask.registry, ask.repository, identity)
+    async def _standing_of(
+        self, ask: Ask, repository: Repository | None, identity: Identity
+    ) -> Standing:
+        verdict = await self._facts.verdict(ask.registry, repository, identity)
         return standing(verdict, self._settings, self._clock.now())
 
     async def ensure(self, ask: Ask, digest: Digest) -> None:
@@ -91,13 +94,11 @@ class Access:
         that cannot be asked: layers are shared, and who has one of them never asks for it in the
         next repository.
         """
-        now = self._clock.now()
         for registry, repository in await self._facts.holders(digest):
-            if registry != ask.registry:
-                continue
-            verdict = await self._facts.verdict(registry, repository, ask.identity)
-            if standing(verdict, self._settings, now) is not Standing.UNKNOWN:
-                return True
+            if registry == ask.registry:
+                known = await self._standing_of(ask, repository, ask.identity)
+                if known is not Standing.UNKNOWN:
+                    return True
         return False
 
     async def refuse_known_absence(self, ask: Ask, ttl_s: float | None = None) -> None:

@@ -84,10 +84,9 @@ class Manifests:
             return await self._from_cache(ask, route)
         is_patient = not await self._is_known(ask, route)
         try:
-            response = await self._origin.head(ask, _accept(ask), is_patient=is_patient)
-            binding = self._binding_of(response)
+            binding = await self._head(ask, is_patient=is_patient)
         except UpstreamError as error:
-            if error.status not in NO_HEAD and not is_trouble(error.status):
+            if not is_trouble(error.status):
                 raise
             return await self._from_cache(ask, route)
         if binding is None:
@@ -235,13 +234,7 @@ class Manifests:
         moment = self._facts.unbindings
 
         async def head() -> Binding | None:
-            try:
-                response = await self._origin.head(ask, _accept(ask), is_patient=stale is None)
-            except UpstreamError as error:
-                if error.status in NO_HEAD:
-                    return None
-                raise
-            binding = self._binding_of(response)
+            binding = await self._head(ask, is_patient=stale is None)
             if binding is not None and await self._may_replace(stale, binding):
                 await self._bind(ask, tag, binding, moment)
             return binding
@@ -256,6 +249,16 @@ class Manifests:
         if stale is None or stale.digest == binding.digest:
             return True
         return await self._held.get(binding.digest) is not None
+
+    async def _head(self, ask: Ask, *, is_patient: bool = True) -> Binding | None:
+        """What a HEAD says is there; None where it does not, or the registry knows no HEAD."""
+        try:
+            response = await self._origin.head(ask, _accept(ask), is_patient=is_patient)
+        except UpstreamError as error:
+            if error.status in NO_HEAD:
+                return None
+            raise
+        return self._binding_of(response)
 
     def _binding_of(self, response: UpstreamResponse) -> Binding | None:
         digest, length = _claimed(response), length_of(response.headers)
@@ -293,12 +296,7 @@ class Manifests:
             return self._reply(ask, self._binding_to(held), held, CacheStatus.HIT)
         await self._access.refuse_known_absence(ask)
         if ask.is_head:
-            try:
-                binding_now = self._binding_of(await self._origin.head(ask, _accept(ask)))
-            except UpstreamError as error:
-                if error.status not in NO_HEAD:
-                    raise
-                binding_now = None
+            binding_now = await self._head(ask)
             if binding_now is not None and binding_now.digest == digest:
                 return self._reply(ask, binding_now, None, CacheStatus.MISS)
         key = ("digest", ask.registry, ask.path, ask.identity.key)
