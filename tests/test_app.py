@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.config.model import Auth, Bytes, Clients, Config, Registry, Secret, Storage
+from entrepot.config.kinds import Bytes, Secret
+from entrepot.config.model import Auth, Clients, Config, Registry, Storage
 from entrepot.engine.message import Exchange, Headers, Request, Trace
 from entrepot.errors import ConfigError
 from tests.support.clock import ManualClock

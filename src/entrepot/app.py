@@ -18,7 +18,8 @@ from entrepot import __version__
 from entrepot.ca.authority import Authority, directory_of
 from entrepot.ca.names import vouched_names
 from entrepot.clock import Clock, SystemClock
-from entrepot.config.model import Config, Secret
+from entrepot.config.kinds import Secret
+from entrepot.config.model import Config
 from entrepot.engine.assembly import Engine, Ground
 from entrepot.engine.message import Exchange, Request, Response
 from entrepot.engine.problem import problem
@@ -176,7 +177,7 @@ class Proxy:
         store = self._base.store.statistics()
         return Figures(
             version=__version__,
-            registries=tuple(sorted(self.front.config.registries)),
+            registries=tuple(sorted(self.front.config.served)),
             requests=totals.requests,
             hits=totals.hits,
             sent_bytes=totals.sent_bytes,

@@ -47,6 +47,14 @@ class UpstreamError(EntrepotError):
         self.was_sent = was_sent
 
 
+class Denied(EntrepotError):  # noqa: N818 - reads as what it says in the table above
+    """The operator's rules say no: 403, or 405 where nobody may do it."""
+
+    def __init__(self, message: str, *, status: int = 403) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class DigestMismatch(UpstreamError):  # noqa: N818 - reads as what it says in the table above
     """The bytes that came are not the ones that were named."""
 

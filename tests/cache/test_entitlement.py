@@ -2,7 +2,8 @@ import pytest
 
 from entrepot.cache.entitlement import Standing, standing
 from entrepot.cache.record import Verdict
-from entrepot.config.model import Auth, Seconds
+from entrepot.config.kinds import Seconds
+from entrepot.config.model import Auth
 
 SETTINGS = Auth(verdict_ttl=Seconds(300), offline_grace=Seconds(1000))
 

@@ -1,7 +1,8 @@
 import pytest
 
 from entrepot.cache.rules import Policy, TagPolicies
-from entrepot.config.model import Seconds, TagRule, Tags
+from entrepot.config.kinds import Seconds
+from entrepot.config.model import TagRule, Tags
 from entrepot.oci.reference import Repository, Tag
 
 RULES = (

@@ -8,7 +8,8 @@ from click.testing import CliRunner, Result
 
 from entrepot.cli.cache import cache_group
 from entrepot.clock import SystemClock
-from entrepot.config.model import Bytes, Storage
+from entrepot.config.kinds import Bytes
+from entrepot.config.model import Storage
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCTET_STREAM
 from entrepot.storage.disk import open_disk_store

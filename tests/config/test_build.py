@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from entrepot.config.build import leaves
-from entrepot.config.model import FOREVER, Config, Registry, Seconds, Secret, TagRule, docker_hub
+from entrepot.config.kinds import FOREVER, Seconds, Secret
+from entrepot.config.model import Config, Registry, TagRule, docker_hub
 from entrepot.config.tree import dotted
 from tests.config.loading import Loading
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from entrepot.config import convert
 from entrepot.config.convert import FORMS, Expected
-from entrepot.config.model import FOREVER, Bytes, Form, ProxyUrl, Seconds, redact_url
+from entrepot.config.kinds import FOREVER, Bytes, Form, ProxyUrl, Seconds, redact_url
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.config.environment import variable_names
-from entrepot.config.model import Seconds, Secret
+from entrepot.config.kinds import Seconds, Secret
 from tests.config.loading import Loading
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from entrepot.config.kinds import Seconds
 from entrepot.config.load import load_config
-from entrepot.config.model import Config, Registry, Seconds, docker_hub
+from entrepot.config.model import Config, Registry, docker_hub
 from entrepot.errors import ConfigError
 from tests.config.loading import Loading
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from entrepot.config.kinds import Secret
 from entrepot.config.load import findings
-from entrepot.config.model import Config, Registry, Secret
+from entrepot.config.model import Config, Registry
 
 
 def test_the_defaults_contradict_nothing() -> None:

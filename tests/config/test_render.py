@@ -11,17 +11,13 @@ from hypothesis import strategies as st
 
 from entrepot.config.build import hints
 from entrepot.config.convert import HIDDEN
+from entrepot.config.kinds import FOREVER, Bytes, ProxyUrl, Seconds, Secret
 from entrepot.config.load import load_config
 from entrepot.config.model import (
-    FOREVER,
     Auth,
-    Bytes,
     Config,
     Log,
-    ProxyUrl,
     Registry,
-    Seconds,
-    Secret,
     Storage,
     TagRule,
     Tags,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.config.model import Config, Registry, Seconds, Secret, docker_hub
+from entrepot.config.kinds import Seconds, Secret
+from entrepot.config.model import Config, Registry, docker_hub
 from entrepot.config.rpardini import OBSOLETE, split_entries, split_fields
 from tests.config.loading import Loading
 

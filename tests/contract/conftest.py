@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.config.model import Bytes, Storage
+from entrepot.config.kinds import Bytes
+from entrepot.config.model import Storage
 from entrepot.storage.base import ContentStore, Ledger
 from entrepot.storage.disk import open_disk_store
 from entrepot.storage.memory import MemoryLedger, MemoryStore

@@ -3,7 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
-from entrepot.config.model import Auth, Seconds
+from entrepot.config.kinds import Seconds
+from entrepot.config.model import Auth
 from entrepot.engine.access import Access
 from entrepot.engine.ask import Ask, Origin
 from entrepot.engine.facts import Facts

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.config.model import Auth, Bytes, Registry, Seconds, Storage
+from entrepot.config.kinds import Bytes, Seconds
+from entrepot.config.model import Auth, Registry, Storage
 from entrepot.engine import blobs as blobs_module
 from entrepot.engine.fill import HOLD_BACK
 from entrepot.engine.message import Body

@@ -2,7 +2,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from entrepot.config.model import Secret, Tags
+from entrepot.config.kinds import Secret
+from entrepot.config.model import Tags
 from tests.support.clock import ManualClock
 from tests.support.content import Given, sha256
 from tests.support.engine import (

@@ -3,7 +3,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from entrepot.config.model import Auth, Seconds, Secret, Tags
+from entrepot.config.kinds import Seconds, Secret
+from entrepot.config.model import Auth, Tags
 from entrepot.engine import listings as listings_module
 from tests.support.broken_storage import BreakableLedger
 from tests.support.clock import ManualClock

@@ -6,7 +6,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from entrepot.config.model import Auth, Seconds
+from entrepot.config.kinds import Seconds
+from entrepot.config.model import Auth
 from entrepot.engine import logins as logins_module
 from entrepot.engine.facts import Facts
 from entrepot.engine.logins import Logins

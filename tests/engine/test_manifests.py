@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from entrepot.config.model import Auth, Bytes, Config, Seconds, TagRule, Tags
+from entrepot.config.kinds import Bytes, Seconds
+from entrepot.config.model import Auth, Config, TagRule, Tags
 from tests.support.broken_storage import BreakableStore
 from tests.support.clock import ManualClock
 from tests.support.content import Given

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.config.model import Secret
+from entrepot.config.kinds import Secret
 from entrepot.engine.sealing import Passport, Sealer
 from tests.support.clock import ManualClock
 

@@ -7,7 +7,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from entrepot.config.model import DOCKER_HUB, Auth, Config, Registry, Seconds, Secret
+from entrepot.config.kinds import Seconds, Secret
+from entrepot.config.model import DOCKER_HUB, Auth, Config, Registry
 from entrepot.engine.token_service import TOKEN_PATH
 from entrepot.oci.challenge import Challenge, parse_challenges
 from entrepot.storage.memory import MemoryLedger

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from entrepot.config.model import Secret
+from entrepot.config.kinds import Secret
 from entrepot.engine import uploads as uploads_module
 from tests.support.clock import ManualClock
 from tests.support.engine import NAME, Rig, basic, config_for, open_engine

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from entrepot.config.model import Seconds, TagRule, Tags
+from entrepot.config.kinds import Seconds
+from entrepot.config.model import TagRule, Tags
 from tests.support.clock import ManualClock
 from tests.support.engine import (
     Rig,

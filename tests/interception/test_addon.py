@@ -10,7 +10,8 @@ from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.tcp import TCPLayer
 from OpenSSL import SSL
 
-from entrepot.config.model import Clients, Config, Seconds, Tunnel
+from entrepot.config.kinds import Seconds
+from entrepot.config.model import Clients, Config, Tunnel
 from entrepot.errors import ConfigError
 from entrepot.interception.addon import listening_ports, open_connections
 from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer

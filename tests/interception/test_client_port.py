@@ -5,7 +5,8 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.server import ConnectionIO
 
-from entrepot.config.model import Clients, Seconds
+from entrepot.config.kinds import Seconds
+from entrepot.config.model import Clients
 from entrepot.engine.message import Response
 from entrepot.interception.client_port import ClientPort
 from entrepot.interception.http_layer import ClientExchange, HttpLayer

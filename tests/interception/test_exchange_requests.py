@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from entrepot.config.model import Clients, Seconds
+from entrepot.config.kinds import Seconds
+from entrepot.config.model import Clients
 from entrepot.engine.message import Request, Response
 from tests.interception.stage import (
     GET,

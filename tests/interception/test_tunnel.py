@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from entrepot.config.model import Clients, Seconds, Tunnel
+from entrepot.config.kinds import Seconds
+from entrepot.config.model import Clients, Tunnel
 from entrepot.interception.tunnel import (
     Allowed,
     ClientPolicy,

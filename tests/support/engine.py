@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from entrepot.config.model import Auth, Bytes, Config, Registry, Seconds, Secret, Tags, Upstream
+from entrepot.config.kinds import Bytes, Seconds, Secret
+from entrepot.config.model import Auth, Config, Registry, Tags, Upstream
 from entrepot.engine.assembly import Engine, Ground
 from entrepot.engine.message import Body, Headers, Request, Response, Trace
 from entrepot.engine.token_service import TOKEN_PATH

@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from entrepot.config.model import Config, Registry, Seconds, Secret
+from entrepot.config.kinds import Seconds, Secret
+from entrepot.config.model import Config, Registry
 from entrepot.config.model import Upstream as Settings
 from entrepot.errors import UpstreamError
 from entrepot.oci.reference import Repository

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from entrepot.config.model import Registry, Secret
+from entrepot.config.kinds import Secret
+from entrepot.config.model import Registry
 from entrepot.oci.challenge import Challenge
 from entrepot.upstream.authorization import choose_challenge
 from tests.support.pki import ServerCertificate

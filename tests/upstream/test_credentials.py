@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from entrepot.config.model import Registry, Secret
+from entrepot.config.kinds import Secret
+from entrepot.config.model import Registry
 from entrepot.errors import ConfigError, UpstreamError
 from entrepot.upstream.credentials import (
     Credential,

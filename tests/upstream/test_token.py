@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 import pytest
 from yarl import URL
 
-from entrepot.config.model import Secret
+from entrepot.config.kinds import Secret
 from entrepot.errors import UpstreamError
 from entrepot.upstream.credentials import Credential
 from entrepot.upstream.message import RealmAnswer

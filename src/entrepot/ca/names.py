@@ -27,8 +27,8 @@ type HostName = x509.DNSName | x509.IPAddress
 
 def vouched_names(config: Config) -> tuple[str, ...]:
     """All for which clients may get a certificate: registries, their other hosts, the proxy."""
-    hosts = (host for registry in config.registries.values() for host in registry.hosts)
-    return tuple(dict.fromkeys((config.hostname, *config.registries, *hosts)))
+    hosts = (host for registry in config.served.values() for host in registry.hosts)
+    return tuple(dict.fromkeys((config.hostname, *config.served, *hosts)))
 
 
 def parse_host(host: str) -> HostName:

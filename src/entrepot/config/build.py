@@ -11,16 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from entrepot.config import convert
 from entrepot.config.convert import Expected
-from entrepot.config.model import (
-    DOCKER_HUB,
-    Bytes,
-    Config,
-    Form,
-    Registry,
-    Seconds,
-    Secret,
-    docker_hub,
-)
+from entrepot.config.kinds import Bytes, Form, Seconds, Secret
+from entrepot.config.model import DOCKER_HUB, Config, Registry, docker_hub
 from entrepot.config.tree import (
     KeyPath,
     Mapping,
@@ -107,7 +99,7 @@ class Builder:
             assert isinstance(hint.kind, type)
             return self._record(hint.kind(), node, path)
         if get_origin(hint.kind) is dict:
-            return self._registries(node, path)
+            return self._registries(get_args(hint.kind)[1], node, path)
         if get_origin(hint.kind) is tuple:
             return self._tuple(hint, node, path)
         return self._scalar(hint, node, path)
@@ -126,13 +118,13 @@ class Builder:
                 values[key] = value
         return type(defaults)(**values)
 
-    def _registries(self, node: Node, path: KeyPath) -> Any:
+    def _registries(self, kind: type, node: Node, path: KeyPath) -> Any:
         if not isinstance(node, Mapping):
             return self._wrong(node, path, "registries as `name:` with their settings below")
         registries = {}
         for name, inner in node.entries.items():
             self.origins[*path, name] = inner.origin
-            defaults = docker_hub() if name == DOCKER_HUB else Registry()
+            defaults = docker_hub() if kind is Registry and name == DOCKER_HUB else kind()
             is_null = isinstance(inner, Scalar) and inner.is_null
             built = defaults if is_null else self._record(defaults, inner, (*path, name))
             registries[name] = defaults if built is _NOTHING else built

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from entrepot.config.model import DOCKER_HUB, FOREVER, Bytes, Form, ProxyUrl, Seconds, Secret
+from entrepot.config.kinds import FOREVER, Bytes, Form, ProxyUrl, Seconds, Secret
+from entrepot.config.model import DOCKER_HUB
 from entrepot.errors import system_reason
 
 # What `config show` prints in place of a secret; nobody's password, so loading it is a mistake.
@@ -335,6 +336,17 @@ def _long(value: Secret) -> Secret:
     return value
 
 
+_SCHEDULE = re.compile(
+    r"(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day +)?(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z"
+)
+
+
+def _schedule(text: str) -> str:
+    if text and not _SCHEDULE.match(text.lower()):
+        raise Expected("a time of day such as 03:30, or a day and a time such as sunday 03:30")
+    return " ".join(text.lower().split())
+
+
 FORMS: dict[Form, Callable[[Any], Any]] = {
     Form.ADDRESS: _address,
     Form.NETWORK: _network,
@@ -350,4 +362,5 @@ FORMS: dict[Form, Callable[[Any], Any]] = {
     Form.POSITIVE: _positive,
     Form.PORT: _port,
     Form.LONG: _long,
+    Form.SCHEDULE: _schedule,
 }

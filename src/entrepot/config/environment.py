@@ -6,7 +6,7 @@ from collections.abc import Mapping as MappingOf
 
 from entrepot.config import rpardini
 from entrepot.config.build import leaves
-from entrepot.config.model import Secret
+from entrepot.config.kinds import Secret
 from entrepot.config.tree import KeyPath, Mapping, Origin, Report, Scalar, get, put
 from entrepot.config.variables import Variables
 

@@ -1,98 +1,37 @@
 """Every setting, its default and what it does: the shipped file and the docs are made from here."""
 
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NewType
+from typing import Literal
 
-Seconds = NewType("Seconds", float)
-Bytes = NewType("Bytes", int)
-
-FOREVER = Seconds(float("inf"))
-MINUTE, HOUR, DAY = 60, 3600, 86400
-GIB = 1 << 30
-
-
-class Secret:
-    """Text that shows itself only to who asks by name."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
-
-    __str__ = __repr__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-
-class Form(Enum):
-    """What a value must be beyond its type: `convert` checks and normalises by these marks."""
-
-    ADDRESS = auto()  # what to listen on: *:3128, 0.0.0.0:3128, [::1]:3128
-    NETWORK = auto()  # 10.0.0.0/8 or an address
-    HOST = auto()  # a name or address without port
-    HOST_PORT = auto()  # the same, with or without port
-    PATTERN = auto()  # a name, an address or *.example.com
-    ENDPOINT = auto()  # http(s) URL without credentials and query
-    PROXY = auto()  # http(s) URL or none
-    COMMAND = auto()  # split as a shell would when it is one text
-    MATCH = auto()  # of a tag rule
-    READABLE = auto()  # a file that is there
-    TIMEOUT = auto()  # more than nothing, less than forever
-    FINITE = auto()  # less than forever
-    POSITIVE = auto()
-    PORT = auto()
-    LONG = auto()  # a text that nobody guesses
-
-
-Host = Annotated[str, Form.HOST]
-HostPort = Annotated[str, Form.HOST_PORT]
-Pattern = Annotated[str, Form.PATTERN]
-Network = Annotated[str, Form.NETWORK]
-Endpoint = Annotated[str, Form.ENDPOINT]
-Proxy = Annotated[str, Form.PROXY]
-LongSecret = Annotated[Secret, Form.LONG]
-Port = Annotated[int, Form.PORT]
-ReadableFile = Annotated[Path, Form.READABLE]
-Timeout = Annotated[Seconds, Form.TIMEOUT]
-Span = Annotated[Seconds, Form.FINITE]
-PositiveBytes = Annotated[Bytes, Form.POSITIVE]
-
-
-class ProxyUrl(str):
-    """A text that is not shown whole in a `repr`: parent proxies may need a password."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return repr(redact_url(str(self)))
-
-
-def redact_url(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        scheme, rest = "", url
-    at, address = rest.rpartition("@")[1:]
-    return f"{scheme}{separator}(hidden)@{address}" if at else url
-
-
-def setting(default: Any, doc: str) -> Any:
-    """A field with its documentation; a callable default makes a new value each time."""
-    metadata = {"doc": doc}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+from entrepot.config.kinds import (
+    DAY,
+    FOREVER,
+    GIB,
+    MINUTE,
+    Address,
+    Bytes,
+    Command,
+    Endpoint,
+    Host,
+    HostPort,
+    LongSecret,
+    Match,
+    Network,
+    Pattern,
+    Policy,
+    Port,
+    PositiveBytes,
+    PositiveInt,
+    Proxy,
+    ReadableFile,
+    Seconds,
+    Secret,
+    Span,
+    Timeout,
+    setting,
+)
+from entrepot.config.local import LocalRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +64,9 @@ class Clients:
     )
     password: Secret | None = setting(None, "Beside username; better: password_file.")
     password_file: ReadableFile | None = setting(None, "File that holds the password.")
+    htpasswd: ReadableFile | None = setting(
+        None, "In place of these: a file of several users as `htpasswd -B` writes it (bcrypt)."
+    )
     header_timeout: Timeout = setting(Seconds(60), "For a request's head to come in whole.")
     idle_timeout: Timeout = setting(Seconds(300), "For a connection on which nothing happens.")
     send_timeout: Timeout = setting(
@@ -146,6 +88,15 @@ class Tunnel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryRule:
+    match: Match = setting("*", "Repository with * and ?, or /regular expression/ on the same.")
+    pull: Policy | None = setting(None, "Whether it may be read; by default rules do not say.")
+    push: Policy | None = setting(None, "Whether it may be written to.")
+    delete: Policy | None = setting(None, "Whether anything in it may be deleted.")
+    message: str = setting("", "What a client is told that is refused.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
     hosts: tuple[HostPort, ...] = setting(
         (), "Further host[:port] names under which clients know this registry."
@@ -159,15 +110,26 @@ class Registry:
     helper: str = setting(
         "", "A docker credential helper to ask: ecr-login runs docker-credential-ecr-login."
     )
-    exec: Annotated[tuple[str, ...], Form.COMMAND] = setting(
-        (), "Command that prints {Username, Secret, ExpiresAt?} as JSON."
-    )
+    exec: Command = setting((), "Command that prints {Username, Secret, ExpiresAt?} as JSON.")
     realms: tuple[Host, ...] = setting(
         (),
         "Hosts beside its own domain whose token service may be sent the credentials.",
     )
-    push: Literal["allow", "deny"] = setting(
-        "deny", "Whether writes are passed on; with the client's rights, or the operator's."
+    audience: tuple[Network, ...] = setting(
+        (),
+        "Networks of clients that the credentials serve; others are as if there were none."
+        " Default: all.",
+    )
+    push: Policy = setting("deny", "Whether writes are passed on, deletions too.")
+    push_as: Literal["client", "operator"] = setting(
+        "client",
+        "With whose rights writes are made that bring no credentials: client: they are asked for"
+        " some; operator: the credentials given here are used.",
+    )
+    rules: tuple[RepositoryRule, ...] = setting(
+        (),
+        "What may be done in which repositories: of those that match, the first that says"
+        " something of the action decides. Without one: pull is allowed, the rest is as push.",
     )
     ca_bundle: ReadableFile | None = setting(
         None, "PEM file trusted for this upstream beside the system's."
@@ -176,9 +138,7 @@ class Registry:
     proxy: Proxy = setting(
         "", "Parent proxy for this upstream: a URL, or none; default: see upstream.proxy."
     )
-    connections: Annotated[int, Form.POSITIVE] = setting(
-        64, "Simultaneous connections to this upstream at the most."
-    )
+    connections: PositiveInt = setting(64, "Simultaneous connections to this upstream at the most.")
 
 
 DOCKER_HUB = "docker.io"
@@ -192,7 +152,7 @@ def docker_hub() -> Registry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagRule:
-    match: Annotated[str, Form.MATCH] = setting(
+    match: Match = setting(
         "*", "registry/repository:tag with * and ?, or /regular expression/ on the same."
     )
     ttl: Seconds | None = setting(None, "How long such a tag is fresh.")
@@ -228,6 +188,12 @@ class Auth:
         "Seals the tokens given to clients, 16 characters or more; made and kept in the data"
         " directory when not given.",
     )
+    secret_file: ReadableFile | None = setting(
+        None, "File that holds it in its first line; further lines are former secrets."
+    )
+    former_secrets: tuple[LongSecret, ...] = setting(
+        (), "Secrets of before: what they sealed can still be opened, nothing is sealed with them."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +219,9 @@ class Storage:
     max_size: PositiveBytes = setting(Bytes(32 * GIB), "What the cache may hold.")
     inactive: Seconds = setting(Seconds(60 * DAY), "What nobody asked for this long is removed.")
     min_free: Bytes = setting(Bytes(GIB), "What is left of the disk for others.")
+    keep_pushes: bool = setting(
+        True, "Keep what clients push through the proxy, so that the first pull finds it."
+    )
     scrub_interval: Span = setting(
         Seconds(7 * DAY), "How often all that is stored is read and checked; 0: never."
     )
@@ -278,8 +247,11 @@ class Ca:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    listen: Annotated[str, Form.ADDRESS] = setting(
-        "*:3128", "Address and port of the proxy; * is every address."
+    listen: Address = setting("*:3128", "Address and port of the proxy; * is every address.")
+    registry_listen: Address = setting(
+        "",
+        "Further address, such as *:443, where the local registries are served over TLS to clients"
+        " that do not use the proxy; default: none.",
     )
     hostname: Host = setting("docker-registry.local", "The name by which clients know the proxy.")
     data: Path = setting(Path("/var/lib/entrepot"), "Directory of the CA and the cache.")
@@ -290,8 +262,34 @@ class Config:
         lambda: {DOCKER_HUB: docker_hub()},
         "Registries by host[:port] or *.pattern. Docker Hub is always one of them.",
     )
+    local_registries: dict[str, LocalRegistry] = setting(
+        dict, "Registries of your own behind this proxy, by the host[:port] clients name them by."
+    )
     tags: Tags = setting(Tags, "How long movable names are believed.")
     auth: Auth = setting(Auth, "Who may read what.")
     upstream: Upstream = setting(Upstream, "How registries are reached.")
     storage: Storage = setting(Storage, "What is kept.")
     ca: Ca = setting(Ca, "The authority that clients trust.")
+
+    @property
+    def served(self) -> dict[str, Registry]:
+        """All that is intercepted, the local registries as what they are to the proxy."""
+        local = {name: _as_registry(own) for name, own in self.local_registries.items()}
+        return self.registries | local
+
+
+def _as_registry(local: LocalRegistry) -> Registry:
+    """As the proxy sees it: who may do what there is decided before it is asked."""
+    return Registry(
+        hosts=local.hosts,
+        endpoints=local.upstream,
+        username=local.upstream_username,
+        password=local.upstream_password,
+        password_file=local.upstream_password_file,
+        push="allow",
+        push_as="operator",
+        ca_bundle=local.ca_bundle,
+        verify=local.verify,
+        proxy="none",
+        connections=local.connections,
+    )

@@ -10,17 +10,8 @@ import yaml
 
 from entrepot.config.build import Hint, hints
 from entrepot.config.convert import HIDDEN, format_bytes, format_seconds
-from entrepot.config.model import (
-    DOCKER_HUB,
-    Bytes,
-    Config,
-    Registry,
-    Seconds,
-    Secret,
-    TagRule,
-    docker_hub,
-    redact_url,
-)
+from entrepot.config.kinds import Bytes, Seconds, Secret, redact_url
+from entrepot.config.model import DOCKER_HUB, Config, Registry, TagRule, docker_hub
 
 type Plain = str | int | bool | list["Plain"] | dict[str, "Plain"] | None
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from entrepot.cache.rules import TagPolicies, negative_ttl_s
 from entrepot.clock import Clock
-from entrepot.config.model import DAY, Config, Secret
+from entrepot.config.kinds import DAY, Secret
+from entrepot.config.model import Config
 from entrepot.engine.access import Access
 from entrepot.engine.ask import Origin
 from entrepot.engine.blobs import Blobs
+from entrepot.engine.door import Door
 from entrepot.engine.facts import Facts
 from entrepot.engine.forward import Forward
+from entrepot.engine.gate import Gate
 from entrepot.engine.held import HeldManifests
 from entrepot.engine.listings import Listings
 from entrepot.engine.logins import Logins
@@ -52,7 +55,7 @@ class Engine:
         fetched: Callable[[str, int], None],
     ) -> None:
         self.upstreams = upstreams
-        self.sites = Sites(config.registries, upstreams.get, upstreams.beside)
+        self.sites = Sites(config.served, upstreams.get, upstreams.beside, config.local_registries)
         auth = config.auth
         facts = Facts(
             ground.ledger,
@@ -105,12 +108,16 @@ class Engine:
             Sealer(ground.secret, ground.clock, lifetime_s=_TOKEN_LIFETIME_S),
             Logins(facts, config.auth, ground.clock, _identity_key(ground.secret)),
         )
+        uploads = Uploads(ground.clock)
         self.service = Service(
             tokens,
-            manifests,
+            Gate(),
+            uploads=uploads,
+            door=Door(),
+            manifests=manifests,
             blobs=self.blobs,
             listings=listings,
-            forward=Forward(facts, SingleFlight(ground.tasks), Uploads(ground.clock)),
+            forward=Forward(facts, SingleFlight(ground.tasks), uploads),
         )
 
     async def aclose(self) -> None:

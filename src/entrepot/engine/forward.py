@@ -2,20 +2,17 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from posixpath import normpath
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 from entrepot.engine.ask import Ask
 from entrepot.engine.body import PassedBody
 from entrepot.engine.facts import Facts
 from entrepot.engine.message import Headers, Response
-from entrepot.engine.problem import problem
 from entrepot.engine.reply import CacheStatus, length_of, mark
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.engine.uploads import Uploads
 from entrepot.errors import InvalidReference, UpstreamError
 from entrepot.oci.digest import Digest
-from entrepot.oci.error_body import ErrorCode
 from entrepot.oci.route import BlobRoute, ManifestRoute, Other, UploadRoute
 from entrepot.upstream.message import UpstreamRequest, UpstreamResponse
 
@@ -29,12 +26,7 @@ class Forward:
         self._uploads = uploads
 
     async def respond(self, ask: Ask) -> Response:
-        ask = self._uploads.resumed(ask)
-        is_write = ask.request.is_write
-        if is_write and _is_of_registry(ask.path) and ask.site.settings.push != "allow":
-            message = f"pushing to {ask.registry} through this proxy is not allowed (push: deny)"
-            return problem(405, ErrorCode.UNSUPPORTED, message, ask.trace)
-        answer = await (self._write(ask) if is_write else self._send(ask))
+        answer = await (self._write(ask) if ask.request.is_write else self._send(ask))
         headers = dict(_without(answer.headers, "content-length"))
         headers |= mark(ask.trace, CacheStatus.PASS)
         body = PassedBody(answer, lambda _: None)
@@ -102,12 +94,6 @@ def _may_have_arrived(error: BaseException) -> bool:
     if isinstance(error, UpstreamError):
         return error.was_sent
     return not isinstance(error, InvalidReference)
-
-
-def _is_of_registry(path: str) -> bool:
-    """Whether an upstream may take it for one below `/v2/`, however that is spelled."""
-    plain = normpath("/" + unquote(path).lstrip("/"))
-    return plain == "/v2" or plain.startswith("/v2/")
 
 
 def _written(ask: Ask, answer: Mapping[str, str]) -> Iterator[str]:

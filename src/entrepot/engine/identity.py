@@ -17,6 +17,8 @@ class Identity:
     is_expired: bool = False  # known from before an outage; its Authorization opens nothing now
 
     is_passing: bool = False  # its key is of one token, after which comes another
+    is_stranger: bool = False  # has nobody's rights upstream, not even the operator's
+    user: str = ""  # of a local registry: who logged in there
 
     @property
     def is_own(self) -> bool:
@@ -24,6 +26,8 @@ class Identity:
 
 
 PROXY = Identity("proxy")
+# Where the operator's credentials do not serve this client.
+STRANGER = Identity("stranger", is_stranger=True)
 
 
 def own_identity(authorization: str, secret: bytes) -> Identity:

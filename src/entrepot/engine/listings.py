@@ -8,7 +8,8 @@ from entrepot.cache.decide import is_trouble
 from entrepot.cache.entitlement import Standing
 from entrepot.cache.record import Listing, listing_key
 from entrepot.clock import Clock
-from entrepot.config.model import DAY, Tags
+from entrepot.config.kinds import DAY
+from entrepot.config.model import Tags
 from entrepot.engine.access import Access
 from entrepot.engine.ask import Ask, Origin
 from entrepot.engine.body import PassedBody

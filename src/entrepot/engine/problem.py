@@ -7,6 +7,7 @@ import math
 
 from entrepot.engine.message import Response, Trace
 from entrepot.errors import (
+    Denied,
     DigestMismatch,
     EntrepotError,
     InvalidReference,
@@ -52,6 +53,8 @@ def from_error(error: Exception, route: Route | None, trace: Trace) -> Response:
         case InvalidReference():
             code = ErrorCode.DIGEST_INVALID if "digest" in str(error) else ErrorCode.NAME_INVALID
             return problem(400, code, str(error), trace)
+        case Denied(status=status):
+            return problem(status, _BY_STATUS[status], str(error), trace)
         case DigestMismatch():
             return problem(502, ErrorCode.UNAVAILABLE, str(error), trace)
         case UpstreamError(status=status) if status is not None:

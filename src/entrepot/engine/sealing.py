@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from entrepot.clock import Clock
-from entrepot.config.model import Secret
+from entrepot.config.kinds import Secret
 
 _PREFIX = "entrepot."
 _NONCE = 12

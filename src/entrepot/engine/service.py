@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from entrepot.engine.ask import Ask, TokenExpired
 from entrepot.engine.blobs import Blobs
+from entrepot.engine.door import Door
 from entrepot.engine.forward import Forward
+from entrepot.engine.gate import Gate
 from entrepot.engine.identity import PROXY
 from entrepot.engine.listings import Listings
 from entrepot.engine.manifests import Manifests
@@ -17,6 +19,7 @@ from entrepot.engine.message import Request, Response, Trace
 from entrepot.engine.problem import from_error, problem
 from entrepot.engine.sites import Site
 from entrepot.engine.token_service import TokenService
+from entrepot.engine.uploads import Uploads
 from entrepot.errors import EntrepotError, UpstreamError
 from entrepot.oci.error_body import ErrorCode
 from entrepot.oci.reference import Repository
@@ -40,15 +43,22 @@ _GET_OR_HEAD = frozenset({"GET", "HEAD"})
 
 
 class Service:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, put together in one place
         self,
         tokens: TokenService,
+        gate: Gate,
+        *,
+        uploads: Uploads,
+        door: Door,
         manifests: Manifests,
         blobs: Blobs,
         listings: Listings,
         forward: Forward,
     ) -> None:
         self._tokens = tokens
+        self._gate = gate
+        self._uploads = uploads
+        self._door = door
         self._manifests = manifests
         self._blobs = blobs
         self._listings = listings
@@ -99,7 +109,7 @@ class Service:
                 return await self._tokens.challenge(request, site, repository, trace)
             identity = PROXY
         ask = Ask(request, site, route, repository, identity, trace)
-        return await self._dispatch(ask)
+        return await self._dispatch(await self._gate.admit(self._uploads.resumed(ask)))
 
     async def _dispatch(self, ask: Ask) -> Response:
         is_read = ask.request.method in _GET_OR_HEAD
@@ -110,8 +120,10 @@ class Service:
                 return await self._blobs.respond(_plain(ask), route)
             case ListRoute() if is_read:
                 return await self._listings.respond(ask)
-            case _:
+            case _ if is_read:
                 return await self._forward.respond(ask)
+            case _:
+                return await self._door.pass_on(ask, self._forward.respond)
 
 
 def _repository_of(route: Route) -> Repository | None:

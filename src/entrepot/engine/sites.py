@@ -1,11 +1,12 @@
 """The configured registries as the engine sees them, and which host name belongs to which."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
+from entrepot.config.local import LocalRegistry
 from entrepot.config.model import Registry
 from entrepot.upstream.client import Upstream
 
@@ -21,6 +22,7 @@ class Site:
     settings: Registry
     upstream: Upstream
     beside: Callable[[str], Upstream] | None = None  # each of its other hosts, itself
+    local: LocalRegistry | None = None  # where it is one of our own, whose users we know
 
     def at(self, host: str) -> Upstream:
         """For what is asked of this host and is no registry's."""
@@ -35,6 +37,7 @@ class Sites:
         registries: dict[str, Registry],
         upstream_of: Callable[[str], Upstream],
         beside: Callable[[str, str], Upstream] | None = None,
+        local: Mapping[str, LocalRegistry] | None = None,
     ) -> None:
         self._upstream_of = upstream_of
         self._patterns = {
@@ -45,7 +48,8 @@ class Sites:
         for name, settings in registries.items():
             if not name.startswith("*."):
                 others = partial(beside, name) if beside else None
-                site = Site(name, name, settings, upstream_of(name), others)
+                own = (local or {}).get(name)
+                site = Site(name, name, settings, upstream_of(name), others, own)
                 for host in (name, *settings.hosts):
                     self._by_host[host] = site
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from entrepot.clock import Clock
-from entrepot.config.model import DOCKER_HUB, Registry, Secret
+from entrepot.config.kinds import Secret
+from entrepot.config.model import DOCKER_HUB, Registry
 from entrepot.errors import ConfigError, UpstreamError
 from entrepot.upstream.flight import Flights
 from entrepot.upstream.program import Output, ProgramFailed, run_program

@@ -54,20 +54,20 @@ class Upstreams:
         self._owns_resolver = resolver is None
         self._system_trust = tls_context(Registry(), "")
         public_suffixes()  # read now rather than under the first request
-        self._credentials = _Credentials(config.registries, self._environment.clock)
+        self._credentials = _Credentials(config.served, self._environment.clock)
         self._transports: dict[str, Transport] = {}
-        self._patterns = [name for name in config.registries if "*" in name]
+        self._patterns = [name for name in config.served if "*" in name]
         self._patterns.sort(key=len, reverse=True)  # the most specific one first
         self._of_patterns: OrderedDict[str, Upstream] = OrderedDict()
         # Of all their hosts, also those that were dropped: counters do not go back.
         self._counters: dict[str, Counters] = {}
         self._named: dict[str, Upstream] = {}
         self._beside: dict[tuple[str, str], Upstream] = {}
-        for name, registry in config.registries.items():
+        for name, registry in config.served.items():
             self._transports[name] = self._transport(name, registry)
             if "*" not in name:
                 self._named[name.lower()] = self._upstream(name, name)
-        for name, registry in config.registries.items():
+        for name, registry in config.served.items():
             for host in registry.hosts if "*" not in name else ():
                 self._named.setdefault(host.lower(), self._named[name.lower()])
 
@@ -118,14 +118,14 @@ class Upstreams:
         """
         key = (name, host)
         if key not in self._beside:
-            scheme = endpoints_of(name, self._config.registries[name])[0].scheme
+            scheme = endpoints_of(name, self._config.served[name])[0].scheme
             self._beside[key] = self._upstream(name, name, (URL(f"{scheme}://{host}"),))
         return self._beside[key]
 
     def _upstream(
         self, name: str, entry: str, endpoints: tuple[URL, ...] | None = None
     ) -> Upstream:
-        registry = self._config.registries[entry]
+        registry = self._config.served[entry]
         endpoints = endpoints or endpoints_of(name, registry)
         ownership = Ownership(
             own_origins(endpoints, registry),

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from entrepot.clock import SystemClock
-from entrepot.config.model import Bytes, Storage
+from entrepot.config.kinds import Bytes
+from entrepot.config.model import Storage
 from entrepot.errors import StorageError
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCTET_STREAM

@@ -9,7 +9,8 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from entrepot.config.model import Bytes, Storage
+from entrepot.config.kinds import Bytes
+from entrepot.config.model import Storage
 from entrepot.oci.digest import Digest
 from entrepot.storage.disk import DiskStore, open_disk_store
 from entrepot.storage.disk.evictor import free_bytes

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from entrepot.config.model import Bytes, Seconds, Storage
+from entrepot.config.kinds import Bytes, Seconds
+from entrepot.config.model import Storage
 from entrepot.errors import StorageError
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCI_MANIFEST, OCTET_STREAM

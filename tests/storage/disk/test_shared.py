@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from entrepot.config.model import Bytes, Storage
+from entrepot.config.kinds import Bytes
+from entrepot.config.model import Storage
 from entrepot.oci.media_type import OCTET_STREAM
 from tests.storage.disk.child import BODY, DIGEST, SHARED_MAX
 from tests.storage.disk.conftest import Disk, child, has

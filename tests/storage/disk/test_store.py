@@ -10,7 +10,8 @@ from statistics import median
 
 import pytest
 
-from entrepot.config.model import Bytes, Seconds, Storage
+from entrepot.config.kinds import Bytes, Seconds
+from entrepot.config.model import Storage
 from entrepot.errors import StorageError
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCTET_STREAM
