@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from entrepot.config.build import leaves
 from entrepot.config.environment import variable_names
 from entrepot.config.kinds import Seconds, Secret
 from tests.config.loading import Loading
@@ -75,13 +76,40 @@ def test_errors_name_the_variable(loading: Loading) -> None:
     ]
 
 
-def test_a_secret_comes_from_a_file(loading: Loading, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["ENTREPOT_AUTH__SECRET_FILE", "SECRET_FILE"])
+def test_a_secret_comes_from_a_file(loading: Loading, tmp_path: Path, name: str) -> None:
     file = tmp_path / "secret"
     file.write_text("hunter2-and-seven-more\n")
-    for name in ("ENTREPOT_AUTH__SECRET_FILE", "SECRET_FILE"):
-        assert loading.config(None, {name: str(file)}).auth.secret == Secret(
-            "hunter2-and-seven-more"
-        )
+    auth = loading.config("auth: {secret: 0123456789abcdef}", {name: str(file)}).auth
+    assert (auth.secret_file, auth.secret) == (file, None)
+
+
+def test_a_password_file_is_named_and_not_read(loading: Loading, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("hunter2\n")
+    environ = {"ENTREPOT_CLIENTS__PASSWORD_FILE": str(file)}
+    clients = loading.config("clients: {username: ann, password: other}", environ).clients
+    assert (clients.username, clients.password_file, clients.password) == ("ann", file, None)
+
+
+def test_every_secret_can_be_kept_in_a_file() -> None:
+    paths = dict(leaves())
+    secrets = [path for path, hint in paths.items() if hint.kind is Secret]
+    assert ("auth", "secret") in secrets
+    for *parents, key in secrets:
+        assert (*parents, f"{key}_file") in paths
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("SECRET", "SECRET_FILE"), ("SECRET_FILE", "ENTREPOT_AUTH__SECRET")]
+)
+def test_two_variables_for_one_secret(
+    loading: Loading, tmp_path: Path, first: str, second: str
+) -> None:
+    file = tmp_path / "hunter2-and-seven-more"
+    file.write_text("hunter2-and-seven-more\n")
+    (line,) = loading.errors(None, {first: str(file), second: str(file)})
+    assert line.endswith("auth.secret_file: expected one of secret and secret_file")
 
 
 @pytest.mark.parametrize(
@@ -130,5 +158,5 @@ def test_a_proxys_password_is_not_in_a_repr(loading: Loading) -> None:
 def test_names_are_unique() -> None:
     names = variable_names()
     assert names["ENTREPOT_DATA"] == ("data",)
-    assert names["ENTREPOT_AUTH__SECRET_FILE"] == ("auth", "secret")
+    assert names["ENTREPOT_AUTH__SECRET_FILE"] == ("auth", "secret_file")
     assert len(names) > 40

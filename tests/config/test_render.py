@@ -205,7 +205,7 @@ def test_every_setting_is_in_the_shipped_file(shipped_file: Path, key: str, doc:
     text = shipped_file.read_text()
     assert re.search(rf"^[ #-]*{key}:", text, re.MULTILINE)
     assert " ".join(doc.split()) in " ".join(
-        re.sub(r"^ *(# )+", "", text, flags=re.MULTILINE).split()
+        re.sub(r"^[ #]+", "", text, flags=re.MULTILINE).split()
     )
 
 

@@ -181,6 +181,10 @@ def _address(text: str) -> str:
     return f"{host or '*'}:{port}"
 
 
+def _further_address(text: str) -> str:
+    return _address(text) if text else ""
+
+
 def _host(text: str) -> str:
     if not _is_host(text.lower()):
         raise Expected("a host name or an address, without port")
@@ -349,6 +353,7 @@ def _schedule(text: str) -> str:
 
 FORMS: dict[Form, Callable[[Any], Any]] = {
     Form.ADDRESS: _address,
+    Form.FURTHER_ADDRESS: _further_address,
     Form.NETWORK: _network,
     Form.HOST: _host,
     Form.HOST_PORT: _host_port,

@@ -6,7 +6,7 @@ from collections.abc import Mapping as MappingOf
 
 from entrepot.config import rpardini
 from entrepot.config.build import leaves
-from entrepot.config.kinds import Secret
+from entrepot.config.overlay import lay
 from entrepot.config.tree import KeyPath, Mapping, Origin, Report, Scalar, get, put
 from entrepot.config.variables import Variables
 
@@ -42,13 +42,7 @@ def apply(tree: Mapping, environ: MappingOf[str, str], report: Report) -> Mappin
 
 def variable_names() -> dict[str, KeyPath]:
     """ENTREPOT_TAGS__TTL → (tags, ttl), for every setting that one text can express."""
-    names: dict[str, KeyPath] = {}
-    for path, hint in leaves():
-        name = PREFIX + "__".join(path).upper()
-        names[name] = path
-        if hint.kind is Secret:
-            names[f"{name}_FILE"] = path
-    return names
+    return {PREFIX + "__".join(path).upper(): path for path, _ in leaves()}
 
 
 def _own(tree: Mapping, variables: Variables, report: Report) -> Mapping:
@@ -57,12 +51,10 @@ def _own(tree: Mapping, variables: Variables, report: Report) -> Mapping:
         upper = name.upper()
         if not upper.startswith(PREFIX) or upper == CONFIG_VARIABLE:
             continue
+        value = variables.text(name)
         if upper in known:
-            path = known[upper]
-            is_file = upper.endswith("_FILE") and upper.removesuffix("_FILE") in known
-            value = variables.file(name) if is_file else variables.text(name)
-            tree = put(tree, path, value) if value else tree
-        elif not _is_kubernetes(upper, variables.text(name)):
+            tree = lay(tree, known[upper], value) if value else tree
+        elif not _is_kubernetes(upper, value):
             report.problem(Origin(name), (), _unknown(upper, known))
     return tree
 

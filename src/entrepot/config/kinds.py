@@ -40,6 +40,7 @@ class Form(Enum):
     """What a value must be beyond its type: `convert` checks and normalises by these marks."""
 
     ADDRESS = auto()  # what to listen on: *:3128, 0.0.0.0:3128, [::1]:3128
+    FURTHER_ADDRESS = auto()  # the same, or nothing
     NETWORK = auto()  # 10.0.0.0/8 or an address
     HOST = auto()  # a name or address without port
     HOST_PORT = auto()  # the same, with or without port
@@ -74,6 +75,7 @@ PositiveBytes = Annotated[Bytes, Form.POSITIVE]
 PositiveInt = Annotated[int, Form.POSITIVE]
 Match = Annotated[str, Form.MATCH]
 Address = Annotated[str, Form.ADDRESS]
+FurtherAddress = Annotated[str, Form.FURTHER_ADDRESS]
 Command = Annotated[tuple[str, ...], Form.COMMAND]
 Policy = Literal["allow", "deny"]
 Action = Literal["pull", "push", "delete"]

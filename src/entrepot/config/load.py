@@ -125,6 +125,8 @@ def findings(config: Config) -> Iterator[Finding]:
     for name, registry in config.registries.items():
         yield from _credentials(("registries", name), registry)
     yield from _client_password(config)
+    if config.auth.secret is not None and config.auth.secret_file is not None:
+        yield ("auth", "secret_file"), "expected one of secret and secret_file"
     yield from _hosts(config)
     yield from _rules(config)
     yield from _ca(config)

@@ -13,6 +13,7 @@ from entrepot.config.kinds import (
     Bytes,
     Command,
     Endpoint,
+    FurtherAddress,
     Host,
     HostPort,
     LongSecret,
@@ -248,7 +249,7 @@ class Ca:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     listen: Address = setting("*:3128", "Address and port of the proxy; * is every address.")
-    registry_listen: Address = setting(
+    registry_listen: FurtherAddress = setting(
         "",
         "Further address, such as *:443, where the local registries are served over TLS to clients"
         " that do not use the proxy; default: none.",

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from entrepot.config.convert import Expected, check_regex, registry_name
 from entrepot.config.model import DOCKER_HUB
+from entrepot.config.overlay import lay
 from entrepot.config.tree import KeyPath, Mapping, Node, Origin, Report, Scalar, Sequence, get, put
 from entrepot.config.variables import Variables
 
@@ -22,6 +23,8 @@ SETTINGS: dict[str, tuple[KeyPath, ...]] = {
     "PROXY_CONNECT_CONNECT_TIMEOUT": (("tunnel", "connect_timeout"),),
     "CA_KEY_FILE": (("ca", "key"),),
     "CA_CRT_FILE": (("ca", "certificate"),),
+    "SECRET": (("auth", "secret"),),
+    "SECRET_FILE": (("auth", "secret_file"),),
 }
 
 _STACKING = "see docs/debugging.md for stacking mitmweb"
@@ -73,8 +76,6 @@ KNOWN = frozenset(
         "ALLOW_PUSH",
         "VERIFY_SSL",
         "DISABLE_IPV6",
-        "SECRET",
-        "SECRET_FILE",
     }
 )
 
@@ -88,9 +89,7 @@ def apply(tree: Mapping, variables: Variables, report: Report) -> Mapping:
                 level = value.text.lower()
                 value = Scalar(value.origin, _LOG_LEVELS.get(level, level))
             for path in paths:
-                tree = put(tree, path, value)
-    if secret := variables.secret("SECRET"):
-        tree = put(tree, ("auth", "secret"), secret)
+                tree = lay(tree, path, value)
     if (no_ipv6 := variables.flag("DISABLE_IPV6")) is not None:
         tree = put(tree, ("upstream", "ipv6"), _flag("DISABLE_IPV6", value=not no_ipv6))
     tree = _manifest_cache(tree, variables, report)
