@@ -3,6 +3,7 @@
     EntrepotError
     ├── ConfigError          the operator's
     ├── InvalidReference     the client's
+    ├── TooManyGuesses       the client's, or of others at its address
     ├── UpstreamError        theirs: an answer we cannot use, or none
     │   └── DigestMismatch   they lied about the bytes
     └── StorageError         ours
@@ -10,6 +11,7 @@
 `engine.problem` turns them into OCI error bodies; elsewhere built-in exceptions do.
 """
 
+import math
 import os
 import pwd
 
@@ -53,6 +55,15 @@ class Denied(EntrepotError):  # noqa: N818 - reads as what it says in the table 
     def __init__(self, message: str, *, status: int = 403) -> None:
         super().__init__(message)
         self.status = status
+
+
+class TooManyGuesses(EntrepotError):  # noqa: N818 - reads as what it says in the table above
+    """Passwords that were wrong came from where this one comes from: it is not looked at."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        seconds = math.ceil(retry_after_s)
+        super().__init__(f"too many wrong passwords from this address; try again in {seconds} s")
+        self.retry_after_s = seconds
 
 
 class DigestMismatch(UpstreamError):  # noqa: N818 - reads as what it says in the table above

@@ -12,6 +12,7 @@ from entrepot.errors import (
     EntrepotError,
     InvalidReference,
     StorageError,
+    TooManyGuesses,
     UpstreamError,
 )
 from entrepot.oci.error_body import ErrorCode, error_body
@@ -55,15 +56,13 @@ def from_error(error: Exception, route: Route | None, trace: Trace) -> Response:
             return problem(400, code, str(error), trace)
         case Denied(status=status):
             return problem(status, _BY_STATUS[status], str(error), trace)
+        case TooManyGuesses(retry_after_s=seconds):
+            response = problem(429, ErrorCode.TOOMANYREQUESTS, str(error), trace)
+            return _to_retry(response, seconds)
         case DigestMismatch():
             return problem(502, ErrorCode.UNAVAILABLE, str(error), trace)
-        case UpstreamError(status=status) if status is not None:
-            response = refusal(status, route, str(error), trace)
-            if error.retry_after_s is not None:
-                response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-            return response
-        case UpstreamError(is_late=is_late):
-            return problem(504 if is_late else 502, ErrorCode.UNAVAILABLE, str(error), trace)
+        case UpstreamError():
+            return _from_upstream(error, route, trace)
         case StorageError():
             return problem(500, ErrorCode.UNKNOWN, "the cache failed; see the proxy's log", trace)
         case EntrepotError():
@@ -71,3 +70,15 @@ def from_error(error: Exception, route: Route | None, trace: Trace) -> Response:
         case _:
             trace.error = f"internal error: {type(error).__name__}"
             return problem(500, ErrorCode.UNKNOWN, "internal error; see the proxy's log", trace)
+
+
+def _from_upstream(error: UpstreamError, route: Route | None, trace: Trace) -> Response:
+    if error.status is None:
+        return problem(504 if error.is_late else 502, ErrorCode.UNAVAILABLE, str(error), trace)
+    return _to_retry(refusal(error.status, route, str(error), trace), error.retry_after_s)
+
+
+def _to_retry(response: Response, after_s: float | None) -> Response:
+    if after_s is not None:
+        response.headers["Retry-After"] = str(math.ceil(after_s))
+    return response
