@@ -81,9 +81,10 @@ class TestDataDirectory:
 
     async def test_a_secret_that_cannot_be_read(self, config: Config) -> None:
         (config.data / "secret").mkdir(parents=True)
-        with pytest.raises(ConfigError, match=r"secret, which seals tokens, .*: Is a directory"):
+        with pytest.raises(ExceptionGroup) as caught:
             async with open_proxy(config):
                 pass
+        assert caught.group_contains(ConfigError, match=r"secret cannot be read: Is a directory")
 
     async def test_what_a_crash_left_of_a_secret_does_no_harm(self, config: Config) -> None:
         config.data.mkdir()

@@ -7,10 +7,8 @@ Engine       the part of a front that answers requests for registries
 
 import asyncio
 import logging
-import os
-import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from entrepot import __version__
 from entrepot.ca.authority import Authority, directory_of
 from entrepot.ca.names import vouched_names
 from entrepot.clock import Clock, SystemClock
-from entrepot.config.kinds import Secret
 from entrepot.config.model import Config
 from entrepot.engine.assembly import Engine, Ground
 from entrepot.engine.message import Exchange, Request, Response
@@ -31,6 +28,7 @@ from entrepot.interception.tunnel import ClientPolicy, TunnelPolicy, resolve_by
 from entrepot.observability.journal import log_exchange
 from entrepot.observability.metrics import Metrics, Readings
 from entrepot.oci.error_body import ErrorCode
+from entrepot.secret_files import secrets_of
 from entrepot.storage.disk.store import DiskStore, open_disk_store
 from entrepot.upstream.fleet import Upstreams
 from entrepot.upstream.resolver import SystemResolver
@@ -48,7 +46,6 @@ class Foundation:
     clock: Clock
     store: DiskStore
     authority: Authority
-    secret: Secret
     tasks: asyncio.TaskGroup
     resolver: SystemResolver  # of names to tunnel to
 
@@ -62,7 +59,8 @@ class Front:
         self.header_timeout_s = float(config.clients.header_timeout)
         self.connect_timeout_s = float(config.tunnel.connect_timeout)
         self.config = config
-        ground = Ground(base.store, base.store.ledger, base.clock, base.secret, base.tasks)
+        secrets = secrets_of(config)
+        ground = Ground(base.store, base.store.ledger, base.clock, secrets, base.tasks)
         self.engine = Engine(config, ground, Upstreams(config, clock=base.clock), fetched)
         self._clients = ClientPolicy(config.clients)
         self.tunnels = TunnelPolicy(
@@ -205,12 +203,11 @@ async def open_proxy(config: Config, clock: Clock | None = None) -> AsyncIterato
     authority = Authority.open(directory_of(config), config.ca, clock, vouched_names(config))
     for warning in authority.warnings:
         logger.warning("CA: %s", warning)
-    secret = config.auth.secret or _kept_secret(config.data / "secret")
     store = open_disk_store(config.data, config.storage, clock)
     resolver = SystemResolver(threads=_RESOLVER_THREADS)
     try:
         async with asyncio.TaskGroup() as tasks:
-            proxy = Proxy(config, Foundation(clock, store, authority, secret, tasks, resolver))
+            proxy = Proxy(config, Foundation(clock, store, authority, tasks, resolver))
             upkeep = tasks.create_task(store.maintain(), name="store upkeep")
             try:
                 yield proxy
@@ -229,26 +226,6 @@ def _make_directory(path: Path) -> None:
         raise ConfigError(
             f"the data directory {path} (data) cannot be made: {system_reason(error)}"
         ) from error
-
-
-def _kept_secret(path: Path) -> Secret:
-    """Made once, and then the same: tokens given before a restart are good after it."""
-    # Not by the process's number, which is 1 in every container that shares the directory.
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    try:
-        if not path.exists():
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(32))
-            with suppress(FileExistsError):  # another process was faster: its secret holds
-                os.link(temporary, path)
-        return Secret(path.read_text().strip())
-    except OSError as error:
-        raise ConfigError(
-            f"{path}, which seals tokens, cannot be read or made: {system_reason(error)}"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _default_host(config: Config) -> str:

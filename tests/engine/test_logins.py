@@ -137,7 +137,7 @@ async def test_what_is_remembered_of_tokens_is_bounded(
 
 def test_a_token_that_was_given_elsewhere_is_nobodys_for_long(clock: ManualClock) -> None:
     facts = Facts(MemoryLedger(clock), clock, keep_s=1000)
-    logins = Logins(facts, Auth(), clock, b"key")
+    logins = Logins(facts, Auth(), clock, [b"key"])
     assert logins.identity("registry.test", "Bearer token").is_passing
     assert not logins.identity("registry.test", ALICE).is_passing
 

@@ -12,6 +12,7 @@ from entrepot.config.kinds import Bytes, Seconds, Secret
 from entrepot.config.model import Auth, Config, Registry, Tags, Upstream
 from entrepot.engine.assembly import Engine, Ground
 from entrepot.engine.message import Body, Headers, Request, Response, Trace
+from entrepot.engine.sealing import Secrets
 from entrepot.engine.token_service import TOKEN_PATH
 from entrepot.storage.base import ContentStore, Ledger
 from entrepot.storage.memory import MemoryLedger, MemoryStore
@@ -116,6 +117,7 @@ async def open_engine(
     store: ContentStore | None = None,
     ledger: Ledger | None = None,
     config: Config | None = None,
+    secrets: Secrets | None = None,
 ) -> AsyncIterator[Rig]:
     config = config or config_for(registry)
     async with asyncio.TaskGroup() as tasks:
@@ -123,7 +125,7 @@ async def open_engine(
             store or MemoryStore(clock),
             ledger or MemoryLedger(clock),
             clock,
-            Secret("a secret of many characters"),
+            secrets or Secrets(Secret("a secret of many characters")),
             tasks,
         )
         upstreams = Upstreams(config, clock=clock, pauses_s=())

@@ -1,13 +1,12 @@
 """The engine put together: once for each configuration that is in force."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from entrepot.cache.rules import TagPolicies, negative_ttl_s
 from entrepot.clock import Clock
-from entrepot.config.kinds import DAY, Secret
+from entrepot.config.kinds import DAY
 from entrepot.config.model import Config
 from entrepot.engine.access import Access
 from entrepot.engine.ask import Origin
@@ -21,7 +20,7 @@ from entrepot.engine.listings import Listings
 from entrepot.engine.logins import Logins
 from entrepot.engine.manifests import Manifests
 from entrepot.engine.realms import Realms
-from entrepot.engine.sealing import Sealer
+from entrepot.engine.sealing import Sealer, Secrets
 from entrepot.engine.service import Service
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.engine.sites import Sites
@@ -30,7 +29,11 @@ from entrepot.engine.uploads import Uploads
 from entrepot.storage.base import ContentStore, Ledger
 from entrepot.upstream.fleet import Upstreams
 
+# Longer than clients are told (token_reply.EXPIRES_IN_S): some never look, and show a token until
+# it is refused. A large layer that was sent with it would be lost then.
 _TOKEN_LIFETIME_S = 3600
+# It is kept by docker in place of the password, which has no end; it ends with that.
+_REFRESH_LIFETIME_S = 3650 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Ground:
     store: ContentStore
     ledger: Ledger
     clock: Clock
-    secret: Secret
+    secrets: Secrets
     tasks: asyncio.TaskGroup
 
 
@@ -105,8 +108,13 @@ class Engine:
         tokens = TokenService(
             self.sites,
             Realms(ground.ledger, SingleFlight(ground.tasks)),
-            Sealer(ground.secret, ground.clock, lifetime_s=_TOKEN_LIFETIME_S),
-            Logins(facts, config.auth, ground.clock, _identity_key(ground.secret)),
+            Sealer(
+                ground.secrets,
+                ground.clock,
+                lifetime_s=_TOKEN_LIFETIME_S,
+                refresh_lifetime_s=_REFRESH_LIFETIME_S,
+            ),
+            Logins(facts, config.auth, ground.clock, ground.secrets.keys("identities")),
         )
         uploads = Uploads(ground.clock)
         self.service = Service(
@@ -123,7 +131,3 @@ class Engine:
     async def aclose(self) -> None:
         await self.blobs.aclose()
         await self.upstreams.aclose()
-
-
-def _identity_key(secret: Secret) -> bytes:
-    return hashlib.sha256(b"entrepot identities\0" + secret.reveal().encode()).digest()

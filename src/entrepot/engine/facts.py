@@ -131,8 +131,11 @@ class Facts:
     async def verdict(
         self, registry: str, repository: Repository | None, identity: Identity
     ) -> Verdict | None:
-        fact = await self._get(verdict_key(registry, repository, identity.key))
-        return fact if isinstance(fact, Verdict) else None
+        for key in (identity.key, *identity.former_keys):
+            fact = await self._get(verdict_key(registry, repository, key))
+            if isinstance(fact, Verdict):
+                return fact
+        return None
 
     async def allow(self, registry: str, repository: Repository | None, identity: Identity) -> None:
         verdict = Verdict(self._clock.now())
@@ -142,7 +145,8 @@ class Facts:
     async def revoke(
         self, registry: str, repository: Repository | None, identity: Identity
     ) -> None:
-        await self._forget(verdict_key(registry, repository, identity.key))
+        for key in (identity.key, *identity.former_keys):
+            await self._forget(verdict_key(registry, repository, key))
 
     async def is_member(self, registry: str, repository: Repository, digest: Digest) -> bool:
         """Use keeps it, as it keeps the content: how long it is kept is no matter of rights."""

@@ -19,6 +19,7 @@ class Identity:
     is_passing: bool = False  # its key is of one token, after which comes another
     is_stranger: bool = False  # has nobody's rights upstream, not even the operator's
     user: str = ""  # of a local registry: who logged in there
+    former_keys: tuple[str, ...] = ()  # by which it was known under former secrets
 
     @property
     def is_own(self) -> bool:

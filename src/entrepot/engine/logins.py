@@ -3,11 +3,13 @@
 Each token is another, and holds for minutes. What is known of an identity is therefore known of
 its credentials, and of the scopes that a token was asked for: a token that was limited to one
 repository opens no more here than there. So nothing is asked again when a token is renewed, and
-who was let in before goes on while the upstream is down.
+who was let in before goes on while the upstream is down. What was learned under a former secret
+is looked up, too: who replaces the secret must not lock everybody out of what is cached.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qs
 
 from entrepot.cache.decide import is_trouble
@@ -25,26 +27,32 @@ _REFUSALS = frozenset({400, 401, 403})
 # Of an OAuth2 form: what shows who somebody is.
 _CREDENTIALS = ("username", "password", "refresh_token")
 
+type Keys = tuple[str, ...]  # what somebody is known by, and then what by former secrets
+
 
 @dataclass(frozen=True, slots=True)
 class Login:
     registry: str
     user: Identity  # the credentials
-    key: str  # of the identity: the credentials and the scopes
+    keys: Keys  # of the identity: the credentials and the scopes
 
 
 class Logins:
-    def __init__(self, facts: Facts, settings: Auth, clock: Clock, identity_key: bytes) -> None:
+    def __init__(
+        self, facts: Facts, settings: Auth, clock: Clock, identity_keys: Sequence[bytes]
+    ) -> None:
+        """The first names identities; by the others they were named before."""
         self._facts = facts
         self._settings = settings
         self._clock = clock
-        self._identity_key = identity_key
-        self._tokens: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+        self._identity_keys = identity_keys
+        self._tokens: OrderedDict[tuple[str, str], tuple[Keys, float]] = OrderedDict()
 
     def of(self, registry: str, authorization: str, scopes: str = "") -> Login:
-        user = self._key_of(authorization)
-        key = self._key_of(f"{authorization}\0{scopes}") if scopes else user
-        return Login(registry, Identity(f"login-{user}"), key)
+        names = self._keys_of(authorization)
+        user = _identity(tuple(f"login-{name}" for name in names), None)
+        keys = self._keys_of(f"{authorization}\0{scopes}") if scopes else names
+        return Login(registry, user, keys)
 
     def of_request(self, registry: str, authorization: str, query: str, form: bytes) -> Login:
         """By the query of a GET with Basic, or the form of a POST."""
@@ -63,8 +71,8 @@ class Logins:
             return
         await self.let_in(login)
         # No longer than the token holds: one that leaks is not to live on with its user's others.
-        name = login.registry, self._key_of(f"Bearer {token.text}")
-        self._tokens[name] = login.key, token.valid_until
+        name = login.registry, self._keys_of(f"Bearer {token.text}")[0]
+        self._tokens[name] = login.keys, token.valid_until
         if len(self._tokens) > _TOKENS_MAX:
             self._tokens.popitem(last=False)
 
@@ -83,12 +91,16 @@ class Logins:
 
     def identity(self, registry: str, authorization: str) -> Identity:
         """Of who shows this, be it a token that was given to a login."""
-        key = self._key_of(authorization)
-        known = self._tokens.get((registry, key))
+        keys = self._keys_of(authorization)
+        known = self._tokens.get((registry, keys[0]))
         if known is not None and self._clock.now() < known[1]:
-            return Identity(known[0], authorization)
+            return _identity(known[0], authorization)
         is_passing = authorization.lower().startswith("bearer ")
-        return Identity(key, authorization, is_passing=is_passing)
+        return replace(_identity(keys, authorization), is_passing=is_passing)
 
-    def _key_of(self, text: str) -> str:
-        return own_identity(text, self._identity_key).key
+    def _keys_of(self, text: str) -> Keys:
+        return tuple(own_identity(text, secret).key for secret in self._identity_keys)
+
+
+def _identity(keys: Keys, authorization: str | None) -> Identity:
+    return Identity(keys[0], authorization, former_keys=keys[1:])

@@ -60,8 +60,9 @@ class TokenService:
             return None
         if passport.authorization is None:
             return PROXY
-        if passport.key:
-            return Identity(passport.key, passport.authorization, is_expired=True)
+        if passport.keys:
+            key, *former = passport.keys
+            return Identity(key, passport.authorization, is_expired=True, former_keys=tuple(former))
         return self._logins.identity(site.name, passport.authorization)
 
     async def must_authenticate(self, site: Site) -> bool:
@@ -204,10 +205,10 @@ class TokenService:
             if not await self._logins.may_go_on(login, error.status):
                 raise
             trace.error = str(error)
-            return self._issue(Passport(_EXPIRED, login.key), site, trace)
+            return self._issue(Passport(_EXPIRED, login.keys), site, trace)
         if await self._logins.may_go_on(login, answer.status):
             trace.error = f"the token service answers {answer.status}"
-            return self._issue(Passport(_EXPIRED, login.key), site, trace)
+            return self._issue(Passport(_EXPIRED, login.keys), site, trace)
         await self._logins.heard(login, answer)
         trace.cache = "pass"
         media_type = answer.headers.get("Content-Type", "application/json")
