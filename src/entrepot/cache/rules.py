@@ -1,10 +1,9 @@
 """Which policy a tag is under: the first rule of the configuration that matches."""
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from entrepot.cache.matching import pattern_of
 from entrepot.config.model import TagRule, Tags
 from entrepot.oci.reference import Repository, Tag
 
@@ -31,7 +30,7 @@ def negative_ttl_s(ttl_s: float) -> float:
 class TagPolicies:
     def __init__(self, settings: Tags) -> None:
         self._settings = settings
-        self._rules = [(_pattern(rule.match), rule) for rule in settings.rules]
+        self._rules = [(pattern_of(rule.match), rule) for rule in settings.rules]
         self.of = lru_cache(maxsize=10_000)(self._find)
 
     def _find(self, registry: str, repository: Repository, tag: Tag) -> Policy:
@@ -44,15 +43,3 @@ class TagPolicies:
     def _policy(self, rule: TagRule) -> Policy:
         ttl = self._settings.ttl if rule.ttl is None else rule.ttl
         return Policy(ttl, self._settings.max_stale, rule.immutable, rule.never)
-
-
-def _pattern(match: str) -> re.Pattern[str]:
-    """`/regular expression/` anywhere in the name, or a glob whose * crosses slashes."""
-    if len(match) > 1 and match.startswith("/") and match.endswith("/"):
-        return re.compile(f".*(?:{match[1:-1]}).*")
-    return re.compile("".join(_translate(match)))
-
-
-def _translate(glob: str) -> Iterable[str]:
-    for character in glob:
-        yield {"*": ".*", "?": "."}.get(character) or re.escape(character)
