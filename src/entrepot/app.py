@@ -28,6 +28,7 @@ from entrepot.interception.tunnel import ClientPolicy, TunnelPolicy, resolve_by
 from entrepot.observability.journal import log_exchange
 from entrepot.observability.metrics import Metrics, Readings
 from entrepot.oci.error_body import ErrorCode
+from entrepot.passwords.guesses import Guesses
 from entrepot.secret_files import secrets_of
 from entrepot.storage.disk.store import DiskStore, open_disk_store
 from entrepot.upstream.fleet import Upstreams
@@ -48,6 +49,7 @@ class Foundation:
     authority: Authority
     tasks: asyncio.TaskGroup
     resolver: SystemResolver  # of names to tunnel to
+    guesses: Guesses  # of passwords, whatever they are for
 
 
 class Front:
@@ -59,8 +61,14 @@ class Front:
         self.header_timeout_s = float(config.clients.header_timeout)
         self.connect_timeout_s = float(config.tunnel.connect_timeout)
         self.config = config
-        secrets = secrets_of(config)
-        ground = Ground(base.store, base.store.ledger, base.clock, secrets, base.tasks)
+        ground = Ground(
+            base.store,
+            base.store.ledger,
+            base.clock,
+            secrets_of(config),
+            base.guesses,
+            base.tasks,
+        )
         self.engine = Engine(config, ground, Upstreams(config, clock=base.clock), fetched)
         self._clients = ClientPolicy(config.clients)
         self.tunnels = TunnelPolicy(
@@ -207,7 +215,8 @@ async def open_proxy(config: Config, clock: Clock | None = None) -> AsyncIterato
     resolver = SystemResolver(threads=_RESOLVER_THREADS)
     try:
         async with asyncio.TaskGroup() as tasks:
-            proxy = Proxy(config, Foundation(clock, store, authority, tasks, resolver))
+            base = Foundation(clock, store, authority, tasks, resolver, Guesses(clock))
+            proxy = Proxy(config, base)
             upkeep = tasks.create_task(store.maintain(), name="store upkeep")
             try:
                 yield proxy

@@ -14,6 +14,7 @@ from entrepot.engine.assembly import Engine, Ground
 from entrepot.engine.message import Body, Headers, Request, Response, Trace
 from entrepot.engine.sealing import Secrets
 from entrepot.engine.token_service import TOKEN_PATH
+from entrepot.passwords.guesses import Guesses
 from entrepot.storage.base import ContentStore, Ledger
 from entrepot.storage.memory import MemoryLedger, MemoryStore
 from entrepot.upstream.fleet import Upstreams
@@ -118,6 +119,7 @@ async def open_engine(
     ledger: Ledger | None = None,
     config: Config | None = None,
     secrets: Secrets | None = None,
+    guesses: Guesses | None = None,
 ) -> AsyncIterator[Rig]:
     config = config or config_for(registry)
     async with asyncio.TaskGroup() as tasks:
@@ -126,6 +128,7 @@ async def open_engine(
             ledger or MemoryLedger(clock),
             clock,
             secrets or Secrets(Secret("a secret of many characters")),
+            guesses or Guesses(clock, sleep=_at_once),
             tasks,
         )
         upstreams = Upstreams(config, clock=clock, pauses_s=())
@@ -203,3 +206,7 @@ def basic(user: str, password: str) -> str:
 async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), PIECE):
         yield body[start : start + PIECE]
+
+
+async def _at_once(_seconds: float) -> None:
+    """Who guesses passwords waits for nothing, where that is not what is tested."""

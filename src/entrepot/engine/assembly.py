@@ -26,6 +26,7 @@ from entrepot.engine.single_flight import SingleFlight
 from entrepot.engine.sites import Sites
 from entrepot.engine.token_service import TokenService
 from entrepot.engine.uploads import Uploads
+from entrepot.passwords.guesses import Guesses
 from entrepot.storage.base import ContentStore, Ledger
 from entrepot.upstream.fleet import Upstreams
 
@@ -44,6 +45,7 @@ class Ground:
     ledger: Ledger
     clock: Clock
     secrets: Secrets
+    guesses: Guesses
     tasks: asyncio.TaskGroup
 
 

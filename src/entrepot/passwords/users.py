@@ -53,6 +53,12 @@ class Users(ABC):
     async def knows(self, user: str, password: str) -> bool:
         """Takes the same time for users that there are and for others."""
 
+    @abstractmethod
+    def mark_of(self, user: str, key: bytes) -> str | None:
+        """Another one when the password is, and alike wherever `key` and it are the same; tells
+        nothing of it. None where there is no such user.
+        """
+
 
 class OneUser(Users):
     def __init__(self, name: str, password: Callable[[], str]) -> None:
@@ -66,6 +72,9 @@ class OneUser(Users):
 
     async def knows(self, user: str, password: str) -> bool:
         return self.remembers(user, password)
+
+    def mark_of(self, user: str, key: bytes) -> str | None:
+        return digest(key, user, self._password()).hex() if user == self._name else None
 
 
 class HtpasswdUsers(Users):
@@ -93,6 +102,11 @@ class HtpasswdUsers(Users):
             if self.remembers(user, password):
                 return True
             return await self._matches(user, password)
+
+    def mark_of(self, user: str, key: bytes) -> str | None:
+        self._look()
+        found = self._hashes.get(user)
+        return None if found is None else digest(key, user, found.line).hex()
 
     async def _matches(self, user: str, password: str) -> bool:
         hashes = self._hashes
