@@ -8,7 +8,7 @@ from entrepot.observability.metrics import Readings
 from entrepot.oci.digest import Digest
 from entrepot.storage.base import Statistics
 from entrepot.upstream.standing import RateLimit
-from entrepot.upstream.statistics import UpstreamStatistics
+from entrepot.upstream.statistics import EndpointStatistics, UpstreamStatistics
 
 DIGEST = Digest.of(b"content")
 
@@ -72,4 +72,5 @@ def upstream(name: str = "registry.test", *, limited: bool = True) -> UpstreamSt
         latency_count=12,
         is_resting=True,
         rate_limit=limit if limited else None,
+        endpoints=(EndpointStatistics(f"https://{name}", is_up=limited),),
     )

@@ -92,6 +92,9 @@ def test_what_upstreams_say_of_themselves(metrics: Metrics) -> None:
     assert value(metrics, "entrepot_rate_limit", **name) == 100
     assert value(metrics, "entrepot_rate_limit_remaining", **name) == 42
     assert value(metrics, "entrepot_rate_limit", registry="other.test") is None
+    for host, is_up in (("registry.test", 1), ("other.test", 0)):
+        labels = {"registry": host, "endpoint": f"https://{host}"}
+        assert value(metrics, "entrepot_upstream_up", **labels) == is_up
 
 
 def test_the_totals_leave_out_our_own_pages(metrics: Metrics) -> None:

@@ -146,6 +146,10 @@ class Bench:
         entry = Registry(endpoints=endpoints, **registry)
         return self.upstreams({REGISTRY: entry}, settings).get(REGISTRY)
 
+    def closes(self, aclose: Callable[[], Awaitable[None]]) -> None:
+        """At its end."""
+        self._closing.push_async_callback(aclose)
+
     async def aclose(self) -> None:
         await self._closing.aclose()
 

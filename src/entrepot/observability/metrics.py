@@ -171,6 +171,11 @@ def _of_upstreams(upstreams: tuple[UpstreamStatistics, ...]) -> Iterator[Metric]
         "entrepot_rate_limit_remaining", "Pulls left, as the upstream says", labels=label
     )
     limit = GaugeMetricFamily("entrepot_rate_limit", "Pulls allowed in a window", labels=label)
+    up = GaugeMetricFamily(
+        "entrepot_upstream_up",
+        "1 while an endpoint is asked, 0 while it is left out after a failure",
+        labels=["registry", "endpoint"],
+    )
     for statistics in upstreams:
         name = [statistics.name]
         for status, count in statistics.requests.items():
@@ -179,7 +184,9 @@ def _of_upstreams(upstreams: tuple[UpstreamStatistics, ...]) -> Iterator[Metric]
         tokens.add_metric(name, statistics.token_requests)
         seconds.add_metric(name, statistics.latency_sum_s)
         resting.add_metric(name, statistics.is_resting)
+        for endpoint in statistics.endpoints:
+            up.add_metric([*name, endpoint.url], endpoint.is_up)
         if statistics.rate_limit is not None:
             remaining.add_metric(name, statistics.rate_limit.remaining)
             limit.add_metric(name, statistics.rate_limit.limit)
-    yield from (requests, errors, tokens, seconds, resting, remaining, limit)
+    yield from (requests, errors, tokens, seconds, resting, up, remaining, limit)

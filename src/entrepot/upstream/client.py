@@ -1,7 +1,6 @@
 """One registry, as the rest of the program sees it."""
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -13,7 +12,9 @@ from entrepot.config.model import Upstream as Settings
 from entrepot.errors import UpstreamError
 from entrepot.oci.challenge import Challenge
 from entrepot.upstream.authorization import Authorizer, Ownership, choose_challenge, parse_realm
+from entrepot.upstream.checkup import Checkup
 from entrepot.upstream.courier import Courier
+from entrepot.upstream.endpoint import Endpoint
 from entrepot.upstream.failure import Fault, NoAnswer, before_sending
 from entrepot.upstream.flight import Flights
 from entrepot.upstream.message import RealmAnswer, UpstreamRequest, UpstreamResponse
@@ -21,15 +22,13 @@ from entrepot.upstream.patience import Patience
 from entrepot.upstream.realm import Origin
 from entrepot.upstream.refusals import Refusals
 from entrepot.upstream.standing import RateLimit, Rest, parse_rate_limit, parse_retry_after
-from entrepot.upstream.statistics import Counters, UpstreamStatistics
+from entrepot.upstream.statistics import Counters, EndpointStatistics, UpstreamStatistics
 from entrepot.upstream.token import Tokens
 from entrepot.upstream.token_service import UNWELL, TokenService
 from entrepot.upstream.transport import Transport
 
-_log = logging.getLogger(__name__)
-
 _CHALLENGE_KEPT_S = 3600.0
-_UNAUTHORIZED, _TOO_MANY, _SERVER_ERROR = 401, 429, 500
+_UNAUTHORIZED, _TOO_MANY, _SERVER_ERROR, _UNAVAILABLE = 401, 429, 500, 503
 _SUCCESS = range(200, 300)
 # After a 429: as long as it says, within reason; Docker Hub's own says nothing.
 _QUOTA_PAUSE_S, _QUOTA_PAUSE_MAX_S = 10.0, 60.0
@@ -55,13 +54,7 @@ class Parts:
     counters: Counters = field(default_factory=Counters)  # shared by the hosts of a pattern
     borrows_credentials: bool = False
     pauses_s: tuple[float, ...] = PAUSES_S
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Endpoint:
-    url: str
-    origin: Origin
-    rest: Rest
+    checkup_interval_s: float | None = None  # None: requests find out what is well
 
 
 class Upstream:
@@ -75,9 +68,19 @@ class Upstream:
         self._settings = parts.settings
         self._clock = parts.clock
         pause = parts.settings.retry_pause
+        is_watched = parts.checkup_interval_s is not None
         self._endpoints = tuple(
-            _Endpoint(str(url), Origin.of(url), Rest(pause)) for url in parts.endpoints
+            Endpoint(parts.name, str(url), Origin.of(url), Rest(pause), is_watched)
+            for url in parts.endpoints
         )
+        self.checkup: Checkup | None = None
+        if parts.checkup_interval_s is not None:
+            self.checkup = Checkup(
+                self._endpoints,
+                parts.transport,
+                parts.clock.now,
+                interval_s=parts.checkup_interval_s,
+            )
         self._rest = Rest(pause)  # what is no endpoint's fault: token service, quota of time
         self._quota_until = 0.0
         self._rate_limit: RateLimit | None = None
@@ -176,15 +179,26 @@ class Upstream:
         now = self._clock.now()
         if self._rest.is_resting(now):
             return True
-        return all(endpoint.rest.is_resting(now) for endpoint in self._endpoints)
+        return all(endpoint.is_resting(now) for endpoint in self._endpoints)
 
     def owns(self, origin: Origin) -> bool:
         """Whether this is the registry itself, and not where it redirects to."""
         return origin in self._parts.ownership.origins
 
+    def ailments(self) -> tuple[str, ...]:
+        """Of endpoints that are looked after: what is wrong with those that are not well."""
+        unwell = [each for each in self._endpoints if each.is_watched and each.problem]
+        return tuple(f"{self.name}: {endpoint.problem}" for endpoint in unwell)
+
     def statistics(self) -> UpstreamStatistics:
         return self._counters.snapshot(
-            self.name, is_resting=self.is_resting(), rate_limit=self._rate_limit
+            self.name,
+            is_resting=self.is_resting(),
+            rate_limit=self._rate_limit,
+            endpoints=tuple(
+                EndpointStatistics(endpoint.url, is_up=not endpoint.rest.has_failed)
+                for endpoint in self._endpoints
+            ),
         )
 
     async def aclose(self) -> None:
@@ -193,8 +207,10 @@ class Upstream:
     # Attempts.
 
     async def _send(self, request: UpstreamRequest, patience: Patience) -> UpstreamResponse:
-        if request.body is not None and self._must_ask_first(request):
-            with before_sending():
+        with before_sending():
+            if not request.is_read:
+                await self._find_well()
+            if request.body is not None and self._must_ask_first(request):
                 await self._ask_first()  # a body can be sent but once
         self._rest.begin(self._clock.now(), patience.connect_s + patience.header_s)
         with before_sending():
@@ -203,6 +219,22 @@ class Upstream:
             response = await self._persist(request, patience)
             response.when_closed(taken.pop_all().aclose)
         return response
+
+    async def _find_well(self) -> None:
+        """For a write where endpoints are looked after: none is spent on one that is not well."""
+        if self.checkup is None or not self._are_all_unwell():
+            return
+        await self.checkup.look()  # maybe one is back
+        if self._are_all_unwell():
+            reasons = "; ".join(endpoint.problem for endpoint in self._endpoints)
+            raise UpstreamError(
+                f"{self.name} takes no writes: nothing behind it is well ({reasons})",
+                status=_UNAVAILABLE,
+                retry_after_s=self.checkup.interval_s,
+            )
+
+    def _are_all_unwell(self) -> bool:
+        return all(endpoint.rest.has_failed for endpoint in self._endpoints)
 
     async def _ask_first(self) -> None:
         try:
@@ -218,7 +250,7 @@ class Upstream:
 
     async def _persist(self, request: UpstreamRequest, patience: Patience) -> UpstreamResponse:
         outcome: UpstreamResponse | UpstreamError | None = None
-        given_up: set[_Endpoint] = set()
+        given_up: set[Endpoint] = set()
         for endpoint, pause in self._plan(request):
             if endpoint in given_up:
                 continue
@@ -235,12 +267,15 @@ class Upstream:
             raise outcome
         return outcome
 
-    def _plan(self, request: UpstreamRequest) -> list[tuple[_Endpoint, float]]:
+    def _plan(self, request: UpstreamRequest) -> list[tuple[Endpoint, float]]:
         """Endpoints to try, and the pause before each: all in turn, those that rest last; then
         again, unless nothing is to be repeated, something stale is at hand, or all are resting.
         """
         now = self._clock.now()
-        ordered = sorted(self._endpoints, key=lambda endpoint: endpoint.rest.is_resting(now))
+        ordered = sorted(self._endpoints, key=lambda endpoint: endpoint.is_resting(now))
+        if not request.is_read and self.checkup is not None:
+            well = [endpoint for endpoint in ordered if not endpoint.is_resting(now)]
+            ordered = well or ordered  # none, if the last has failed since it was looked at
         plan = [(endpoint, 0.0) for endpoint in ordered]
         if not request.is_read or request.header_timeout_s is not None or self.is_resting():
             return plan
@@ -249,10 +284,10 @@ class Upstream:
         return plan
 
     async def _attempt(
-        self, endpoint: _Endpoint, request: UpstreamRequest, patience: Patience
+        self, endpoint: Endpoint, request: UpstreamRequest, patience: Patience
     ) -> UpstreamResponse | UpstreamError:
         now = self._clock.now()
-        if endpoint.rest.is_resting(now):
+        if endpoint.is_resting(now):
             patience = patience.at_most(self._settings.connect_timeout)
         endpoint.rest.begin(now, patience.connect_s + patience.header_s)
         start = URL(endpoint.url + request.path, encoded=True)
@@ -260,22 +295,12 @@ class Upstream:
             response = await self._courier.deliver(request, start, patience)
         except NoAnswer as error:
             if error.origin == endpoint.origin and error.fault is not Fault.REFUSED:
-                self._failed(endpoint, error)
+                endpoint.failed(str(error), self._clock.now())
             return error
         except UpstreamError as error:
             return error
-        self._answered(endpoint)
+        endpoint.answered()
         return response
-
-    def _failed(self, endpoint: _Endpoint, error: NoAnswer) -> None:
-        if not endpoint.rest.has_failed:
-            _log.warning("%s cannot be asked: %s", self.name, error)
-        endpoint.rest.failed(self._clock.now())
-
-    def _answered(self, endpoint: _Endpoint) -> None:
-        if endpoint.rest.has_failed:
-            _log.info("%s answers again: %s", self.name, endpoint.origin)
-        endpoint.rest.answered()
 
     async def _take_slots(self, request: UpstreamRequest, patience: Patience) -> AsyncExitStack:
         needed = (self._bulk_slots, self._slots) if request.is_bulk else (self._slots,)

@@ -1,5 +1,6 @@
 """The upstreams of all configured registries, put together from the configuration."""
 
+import asyncio
 import fnmatch
 import re
 import ssl
@@ -63,6 +64,7 @@ class Upstreams:
         self._counters: dict[str, Counters] = {}
         self._named: dict[str, Upstream] = {}
         self._beside: dict[tuple[str, str], Upstream] = {}
+        self._watching: list[asyncio.Task[None]] = []
         for name, registry in config.served.items():
             self._transports[name] = self._transport(name, registry)
             if "*" not in name:
@@ -87,6 +89,19 @@ class Upstreams:
             self._of_patterns.popitem(last=False)
         return upstream
 
+    def watch(self, tasks: asyncio.TaskGroup) -> None:
+        """Look after the endpoints of local registries, until `aclose`."""
+        for name in self._config.local_registries:
+            checkup = self._named[name.lower()].checkup
+            if checkup is not None:
+                task = tasks.create_task(checkup.run(), name=f"look after {name}")
+                self._watching.append(task)
+
+    def ailments(self) -> tuple[str, ...]:
+        """What is wrong with the endpoints of local registries, for people."""
+        named = [self._named[name.lower()] for name in self._config.local_registries]
+        return tuple(ailment for upstream in named for ailment in upstream.ailments())
+
     def statistics(self) -> tuple[UpstreamStatistics, ...]:
         """One for each entry of the configuration: the hosts of a pattern are summed up."""
         named = {id(upstream): upstream for upstream in self._named.values()}
@@ -107,6 +122,10 @@ class Upstreams:
         return next((p for p in self._patterns if fnmatch.fnmatchcase(name, p.lower())), None)
 
     async def aclose(self) -> None:
+        for task in self._watching:
+            task.cancel()
+        if self._watching:
+            await asyncio.wait(self._watching)
         for transport in self._transports.values():
             await transport.aclose()
         if self._owns_resolver:
@@ -126,6 +145,7 @@ class Upstreams:
         self, name: str, entry: str, endpoints: tuple[URL, ...] | None = None
     ) -> Upstream:
         registry = self._config.served[entry]
+        local = self._config.local_registries.get(entry) if endpoints is None else None
         endpoints = endpoints or endpoints_of(name, registry)
         ownership = Ownership(
             own_origins(endpoints, registry),
@@ -145,6 +165,7 @@ class Upstreams:
                 borrows_credentials=self._credentials.has_any_for(ownership),
                 pauses_s=self._environment.pauses_s,
                 counters=Counters() if name == entry else self._counters_of(entry),
+                checkup_interval_s=float(local.health_interval) if local else None,
             )
         )
 

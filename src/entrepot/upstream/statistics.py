@@ -6,6 +6,12 @@ from dataclasses import dataclass, field
 from entrepot.upstream.standing import RateLimit
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointStatistics:
+    url: str  # which holds no credentials: the configuration refuses them
+    is_up: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamStatistics:
     name: str
@@ -17,6 +23,7 @@ class UpstreamStatistics:
     latency_count: int
     is_resting: bool
     rate_limit: RateLimit | None
+    endpoints: tuple[EndpointStatistics, ...] = ()  # none of patterns, whose hosts come and go
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +47,12 @@ class Counters:
         self.errors += 1
 
     def snapshot(
-        self, name: str, *, is_resting: bool, rate_limit: RateLimit | None
+        self,
+        name: str,
+        *,
+        is_resting: bool,
+        rate_limit: RateLimit | None,
+        endpoints: tuple[EndpointStatistics, ...] = (),
     ) -> UpstreamStatistics:
         return UpstreamStatistics(
             name=name,
@@ -52,4 +64,5 @@ class Counters:
             latency_count=self.latency_count,
             is_resting=is_resting,
             rate_limit=rate_limit,
+            endpoints=endpoints,
         )
