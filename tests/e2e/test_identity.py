@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.clients import Client, PullError
+from tests.e2e.clients import Client, ClientError
 from tests.e2e.lab import ANN, PRIVATE, Lab
 from tests.support.images import Manifest, build_image
 from tests.support.registry import ScriptedRegistry
@@ -45,11 +45,11 @@ def test_clients_own_credentials(
     lab: Lab, image: Manifest, name: str, client: Client, tmp_path: Path
 ) -> None:
     with lab.proxy(tmp_path, settings={"registries": {PRIVATE: {}}}):
-        with pytest.raises(PullError):
+        with pytest.raises(ClientError):
             client.pull(name)
         assert client.pull(name, ANN) == image.digest
         client.remove_all()
-        with pytest.raises(PullError):
+        with pytest.raises(ClientError):
             client.pull(name)  # cached, and still not for everyone
         assert client.pull(name, ANN) == image.digest
     assert _fetched(lab, image) == len(image.all_blobs())
@@ -58,5 +58,5 @@ def test_clients_own_credentials(
 def test_unknown_images_are_said_to_be_unknown(
     lab: Lab, hub: ScriptedRegistry, client: Client, tmp_path: Path
 ) -> None:
-    with lab.proxy(tmp_path), pytest.raises(PullError, match=r"(?i)unknown|not found|denied"):
+    with lab.proxy(tmp_path), pytest.raises(ClientError, match=r"(?i)unknown|not found|denied"):
         client.pull("docker.io/library/no-such-image:1")

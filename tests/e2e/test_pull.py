@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.clients import Client, Ctr, Skopeo
+from tests.e2e.clients import Client
+from tests.e2e.containerd_client import Ctr
+from tests.e2e.containers_clients import Skopeo
 from tests.e2e.lab import HUB, TUNNELLED, Lab
 from tests.support.faults import AnswerWith, Truncate
 from tests.support.images import Manifest, build_artifact, build_image

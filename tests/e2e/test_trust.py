@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.clients import Client, PullError
+from tests.e2e.clients import Client, ClientError
 from tests.e2e.lab import Lab
 from tests.support.registry import ScriptedRegistry
 
@@ -15,7 +15,7 @@ def test_a_ca_that_the_client_does_not_trust(
     hub.add_image("library/alpine", "latest", seed=seed)
     with (
         lab.proxy(tmp_path / "proxy", ca=tmp_path / "other-ca"),
-        pytest.raises(PullError, match="x509: certificate signed by unknown authority"),
+        pytest.raises(ClientError, match="x509: certificate signed by unknown authority"),
     ):
         client.pull("docker.io/library/alpine:latest")
     assert hub.blob_bytes == 0

@@ -23,7 +23,7 @@ PROXY_TO_CLIENT = "10.77.1.1"
 CLIENT = "10.77.1.2"
 PROXY_TO_UPSTREAM = "10.77.2.1"
 # One address for each upstream, so that all of them have port 443.
-UPSTREAMS = ("10.77.2.2", "10.77.2.3", "10.77.2.4")
+UPSTREAMS = tuple(f"10.77.2.{number}" for number in range(2, 8))
 
 _HOLD = "ip link set lo up && echo held && exec sleep infinity"
 _TOOLS = ("nsenter", "unshare", "setpriv", "ip", "mount")
