@@ -5,7 +5,13 @@ from collections.abc import AsyncIterator
 from entrepot.clock import Clock
 from entrepot.errors import StorageError
 from entrepot.oci.digest import Digest
-from entrepot.storage.memory import MemoryContent, MemoryDraft, MemoryLedger, MemoryStore
+from entrepot.storage.memory import (
+    MemoryContent,
+    MemoryDraft,
+    MemoryIntake,
+    MemoryLedger,
+    MemoryStore,
+)
 
 
 class BreakableLedger:
@@ -46,7 +52,9 @@ class BreakableLedger:
 
 
 class BreakableStore(MemoryStore):
-    """`broken` names the methods that raise StorageError, those of drafts and contents too."""
+    """`broken` names the methods that raise StorageError, those of drafts, intakes and contents
+    too.
+    """
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
@@ -62,6 +70,10 @@ class BreakableStore(MemoryStore):
         self.check("draft")
         draft = await super().draft(digest)
         return BreakableDraft(self, digest, draft._written)
+
+    async def intake(self) -> "BreakableIntake":
+        self.check("intake")
+        return BreakableIntake(self)
 
     async def put(self, digest: Digest, body: bytes, media_type: str) -> None:
         self.check("put")
@@ -115,6 +127,27 @@ class BreakableDraft(MemoryDraft):
     async def suspend(self) -> None:
         self._breakable.check("suspend")
         await super().suspend()
+
+    async def discard(self) -> None:
+        self._breakable.check("discard")
+        await super().discard()
+
+
+class BreakableIntake(MemoryIntake):
+    def __init__(self, store: BreakableStore) -> None:
+        super().__init__(store)
+        self._breakable = store
+
+    async def write(self, data: bytes) -> None:
+        self._breakable.check("write")
+        limit = self._breakable.write_limit
+        if limit is not None and self.size + len(data) > limit:
+            raise StorageError("the disk is full")
+        await super().write(data)
+
+    async def commit(self, digest: Digest, media_type: str) -> None:
+        self._breakable.check("commit")
+        await super().commit(digest, media_type)
 
     async def discard(self) -> None:
         self._breakable.check("discard")

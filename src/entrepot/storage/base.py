@@ -87,12 +87,35 @@ class Draft(Protocol):
         ...
 
 
+class Intake(Protocol):
+    """A draft whose name comes last: what somebody sends before saying what it is. It cannot be
+    read, and is not found again. `commit` checks that what was written is what the digest names,
+    and admits it, or raises DigestMismatch; either way, as by `discard`, it has ended, and takes
+    no `write` (ValueError). StorageError is as of drafts. Whoever has it closes it.
+    """
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def commit(self, digest: Digest, media_type: str) -> None: ...
+
+    async def discard(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class ContentStore(Protocol):
     async def open(self, digest: Digest) -> Content | None: ...
 
     async def draft(self, digest: Digest) -> Draft:
         """Begin or go on."""
         ...
+
+    async def intake(self) -> Intake: ...
 
     async def put(self, digest: Digest, body: bytes, media_type: str) -> None:
         """Admit small content, or raise DigestMismatch."""

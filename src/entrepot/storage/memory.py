@@ -58,6 +58,9 @@ class MemoryStore:
     async def draft(self, digest: Digest) -> "MemoryDraft":
         return MemoryDraft(self, digest, self._suspended.pop(digest, bytearray()))
 
+    async def intake(self) -> "MemoryIntake":
+        return MemoryIntake(self)
+
     async def put(self, digest: Digest, body: bytes, media_type: str) -> None:
         if not digest.matches(body):
             raise DigestMismatch(f"not the bytes of {digest}")
@@ -137,6 +140,33 @@ class MemoryDraft:
     def _ending(self) -> Iterator[bool]:
         is_first, self._has_ended = not self._has_ended, True
         yield is_first
+
+
+class MemoryIntake:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._written = bytearray()
+        self._has_ended = False
+
+    @property
+    def size(self) -> int:
+        return len(self._written)
+
+    async def write(self, data: bytes) -> None:
+        if self._has_ended:
+            raise ValueError("write to an intake that has ended")
+        self._written += data
+
+    async def commit(self, digest: Digest, media_type: str) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            await self._store.put(digest, bytes(self._written), media_type)
+
+    async def discard(self) -> None:
+        self._has_ended = True
+
+    def close(self) -> None:
+        self._has_ended = True
 
 
 @dataclass(slots=True)

@@ -78,6 +78,22 @@ async def die(store: DiskStore, step: str) -> None:
     await draft.commit(OCTET_STREAM)
 
 
+async def take_in(store: DiskStore) -> None:
+    """As `fill`, of what has no name yet."""
+    intake = await store.intake()
+    for start in range(0, WRITTEN, 1 << 20):
+        await intake.write(BODY[start : start + (1 << 20)])
+    say("written")
+    await asyncio.Event().wait()
+
+
+async def die_taking_in(store: DiskStore, step: str) -> None:
+    store._index.__class__ = STEPS[step]
+    intake = await store.intake()
+    await intake.write(BODY)
+    await intake.commit(DIGEST, OCTET_STREAM)
+
+
 async def remove(store: DiskStore) -> None:
     store._index.__class__ = DiesBeforeUnlink
     await store.remove(DIGEST)
@@ -134,6 +150,8 @@ async def fill_up(store: DiskStore) -> None:
 VERBS: dict[str, Callable[..., Awaitable[None]]] = {
     "fill": fill,
     "die": die,
+    "take-in": take_in,
+    "die-taking-in": die_taking_in,
     "remove": remove,
     "use": use,
     "fill-up": fill_up,

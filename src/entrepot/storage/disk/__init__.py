@@ -4,7 +4,7 @@
     ├── version            of this layout
     ├── cache.db           `index`: a row per entry, small content within the row
     ├── content/ab/…       larger content, a file each, named after digest and chance
-    ├── fills/….part       `draft`: content that is coming in
+    ├── fills/….part       `draft`: content that is coming in, fetched or pushed
     └── ledger/cache.db    `ledger`: small records
 
 Rows never name a file that is not whole: write, verify, sync, rename, insert, in this order.

@@ -6,14 +6,16 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from entrepot.errors import DigestMismatch
+from entrepot.oci.digest import Digest
 from entrepot.storage.disk.database import Adoption, sync_directory
 from entrepot.storage.disk.evictor import Evictor
 from entrepot.storage.disk.index import ROW_MAX, ContentIndex
 from entrepot.storage.disk.layout import content_name
-from entrepot.storage.disk.parts import Part, unlock_part
+from entrepot.storage.disk.parts import INTAKE_ALGORITHM, Part, hash_file, unlock_part
 from entrepot.storage.disk.reading import FileReader, OpenFile
 from entrepot.storage.disk.workers import Workers
 
@@ -43,7 +45,7 @@ class DiskDraft:
     """
 
     def __init__(self, part: Part, store: Admission) -> None:
-        self._digest = part.digest
+        self._given_digest = part.digest
         self._path = part.path
         self._is_private = part.is_private
         self._file = OpenFile(part.descriptor)
@@ -57,6 +59,19 @@ class DiskDraft:
     @property
     def size(self) -> int:
         return self._size
+
+    @property
+    def is_closed(self) -> bool:
+        return self._file.is_closed
+
+    @property
+    def _digest(self) -> Digest:
+        assert self._given_digest is not None, "an intake is named before it is committed"
+        return self._given_digest
+
+    async def name(self, digest: Digest) -> None:
+        """Of an intake, at its end."""
+        await self._step(partial(self._name, digest))
 
     async def expect(self, size: int) -> None:
         evictor = self._store.evictor
@@ -117,6 +132,12 @@ class DiskDraft:
                 raise
             self._hasher.update(data)
             self._size = end
+
+    def _name(self, digest: Digest, descriptor: int) -> None:
+        self._given_digest = digest
+        if digest.algorithm != INTAKE_ALGORITHM and self._state is _State.OPEN:
+            self._hasher = digest.hasher()
+            hash_file(descriptor, self._hasher)
 
     def _check(self, descriptor: int) -> None:
         if self._hasher.hexdigest() != self._digest.hex:
@@ -192,6 +213,35 @@ class DiskDraft:
         if self._state is _State.OPEN:
             self._state = _State.DISCARDED
             self._path.unlink(missing_ok=True)
+
+
+class DiskIntake:
+    """A draft that is named at its end. Its part file is its own: nobody else would find it."""
+
+    def __init__(self, draft: DiskDraft) -> None:
+        self._draft = draft
+
+    @property
+    def size(self) -> int:
+        return self._draft.size
+
+    async def write(self, data: bytes) -> None:
+        await self._draft.write(data)
+
+    async def commit(self, digest: Digest, media_type: str) -> None:
+        if self._draft.is_closed:
+            return
+        await self._draft.name(digest)
+        try:
+            await self._draft.commit(media_type)
+        finally:
+            await self._draft.discard()
+
+    async def discard(self) -> None:
+        await self._draft.discard()
+
+    def close(self) -> None:
+        self._draft.close()
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> int:

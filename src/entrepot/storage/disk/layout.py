@@ -36,6 +36,9 @@ class Layout:
     def part(self, digest: Digest, *, suffix: str = "") -> Path:
         return self.fills / f"{digest.algorithm}-{digest.hex}{suffix}.part"
 
+    def intake(self, chance: str) -> Path:
+        return self.fills / f"intake-{chance}.part"
+
     def prepare(self) -> None:
         if os.path.expandvars(self.root) != str(self.root):
             raise StorageError(f"{self.root}: diskcache would expand the $ in this path")

@@ -1,8 +1,12 @@
-"""Part files: fills/<algorithm>-<hex>.part, each held by the lock of who writes it."""
+"""Part files, each held by the lock of who writes it: fills/<algorithm>-<hex>.part, and
+fills/intake-<chance>.part of what is named at its end.
+"""
 
 import fcntl
+import hashlib
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +15,18 @@ from entrepot.oci.digest import Digest, Hasher
 from entrepot.storage.disk.layout import Layout
 
 _CHUNK = 1 << 20
+# Hashed while it is written: what nearly all that is pushed is named by.
+INTAKE_ALGORITHM = "sha256"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """A locked part file, and the hash of what is in it."""
 
-    digest: Digest
+    digest: Digest | None  # None: named at its end
     path: Path
     descriptor: int
-    is_private: bool  # another holds the shared one; nobody would find this one again
+    is_private: bool  # another holds the shared one, or none: nobody would find it again
     size: int
     hasher: Hasher
 
@@ -39,17 +45,29 @@ def open_part(layout: Layout, digest: Digest) -> Part:
 
 def open_private_part(layout: Layout, digest: Digest) -> Part:
     """An empty one, beside the shared one."""
-    descriptor = None
-    while descriptor is None:  # a sweep may hold it for a moment
-        path = layout.part(digest, suffix=f".{secrets.token_hex(8)}")
-        descriptor = lock_part(path)
+    path, descriptor = _lock_new(lambda: layout.part(digest, suffix=f".{secrets.token_hex(8)}"))
     return _part(digest, path, descriptor, is_private=True)
+
+
+def open_intake_part(layout: Layout) -> Part:
+    path, descriptor = _lock_new(lambda: layout.intake(secrets.token_hex(16)))
+    return Part(
+        None, path, descriptor, is_private=True, size=0, hasher=hashlib.new(INTAKE_ALGORITHM)
+    )
+
+
+def _lock_new(path_of_chance: Callable[[], Path]) -> tuple[Path, int]:
+    while True:  # a sweep may hold it for a moment
+        path = path_of_chance()
+        descriptor = lock_part(path)
+        if descriptor is not None:
+            return path, descriptor
 
 
 def _part(digest: Digest, path: Path, descriptor: int, *, is_private: bool) -> Part:
     try:
         hasher = digest.hasher()
-        size = _hash_file(descriptor, hasher)
+        size = hash_file(descriptor, hasher)
     except BaseException:
         os.close(descriptor)
         raise
@@ -109,7 +127,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
     return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
 
 
-def _hash_file(descriptor: int, hasher: Hasher) -> int:
+def hash_file(descriptor: int, hasher: Hasher) -> int:
     chunk = memoryview(bytearray(_CHUNK))
     size = 0
     while count := os.preadv(descriptor, [chunk], size):

@@ -15,12 +15,12 @@ from entrepot.errors import DigestMismatch, StorageError
 from entrepot.oci.digest import Digest
 from entrepot.storage.base import Content, Entry, Statistics
 from entrepot.storage.disk.content import Broken, Found, open_content
-from entrepot.storage.disk.draft import Admission, DiskDraft
+from entrepot.storage.disk.draft import Admission, DiskDraft, DiskIntake
 from entrepot.storage.disk.evictor import Evictor, free_bytes
 from entrepot.storage.disk.index import ROW_MAX, ContentIndex, Row
 from entrepot.storage.disk.layout import Layout
 from entrepot.storage.disk.ledger import DiskLedger
-from entrepot.storage.disk.parts import Part, open_part, open_private_part
+from entrepot.storage.disk.parts import Part, open_intake_part, open_part, open_private_part
 from entrepot.storage.disk.reading import FileReader
 from entrepot.storage.disk.scrub import Scrubber, ScrubReport, Sleep
 from entrepot.storage.disk.shelf import Shelf, Uses
@@ -93,6 +93,11 @@ class DiskStore:
             draft.close()
             raise
         return draft
+
+    async def intake(self) -> DiskIntake:
+        await self._evictor.make_room(0)
+        part = await self._part(partial(open_intake_part, self._shelf.layout))
+        return DiskIntake(DiskDraft(part, self._admission))
 
     async def put(self, digest: Digest, body: bytes, media_type: str) -> None:
         if len(body) > ROW_MAX:
