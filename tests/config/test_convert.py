@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.config import convert
-from entrepot.config.convert import FORMS, Expected
-from entrepot.config.kinds import FOREVER, Bytes, Form, ProxyUrl, Seconds, redact_url
+from entrepot.config.convert import FORMS
+from entrepot.config.kinds import FOREVER, Bytes, Expected, Form, ProxyUrl, Seconds, redact_url
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,15 @@ def test_any_text_is_a_value_or_what_was_expected(text: str) -> None:
             parse(text)
 
 
-NOT_TEXT = {Form.READABLE, Form.TIMEOUT, Form.FINITE, Form.POSITIVE, Form.PORT, Form.LONG}
+NOT_TEXT = {
+    Form.READABLE,
+    Form.TIMEOUT,
+    Form.FINITE,
+    Form.POSITIVE,
+    Form.COUNT,
+    Form.PORT,
+    Form.LONG,
+}
 
 
 @pytest.mark.parametrize("text", ["true", "True", "yes", "ON", "1"])
@@ -169,6 +177,15 @@ def test_paths_are_relative_to_where_they_are_written(monkeypatch: pytest.Monkey
         (Form.PROXY, "NONE", "none"),
         (Form.MATCH, "quay.io/*", "quay.io/*"),
         (Form.MATCH, r"/:v\d+$/", r"/:v\d+$/"),
+        (Form.REPOSITORY, "team/*", "team/*"),
+        (Form.REPOSITORY, "*", "*"),
+        (Form.REPOSITORY, "a__b/c-d.e?", "a__b/c-d.e?"),
+        (Form.REPOSITORY, "/^team(/|$)/", "/^team(/|$)/"),
+        (Form.TAG, "v*", "v*"),
+        (Form.TAG, "Release-1.?", "Release-1.?"),
+        (Form.USER, "ann@example.com", "ann@example.com"),
+        (Form.FURTHER_ADDRESS, "", ""),
+        (Form.FURTHER_ADDRESS, ":443", "*:443"),
     ],
 )
 def test_forms(form: Form, text: str, value: str) -> None:
@@ -207,6 +224,20 @@ def test_forms(form: Form, text: str, value: str) -> None:
         (Form.MATCH, "/[/"),
         (Form.MATCH, "/(?i)x/"),
         (Form.MATCH, "/a)(b/"),
+        (Form.REPOSITORY, ""),
+        (Form.REPOSITORY, "team/app:v1"),
+        (Form.REPOSITORY, "Team/app"),
+        (Form.REPOSITORY, "team//app"),
+        (Form.REPOSITORY, "team/"),
+        (Form.REPOSITORY, "/team/app"),
+        (Form.REPOSITORY, "/[/"),
+        (Form.TAG, ""),
+        (Form.TAG, "app:v1"),
+        (Form.TAG, "/v1/"),
+        (Form.USER, ""),
+        (Form.USER, "ann:b"),
+        (Form.FURTHER_ADDRESS, "443"),
+        (Form.COUNT, -1),
         (Form.TIMEOUT, 0.0),
         (Form.TIMEOUT, FOREVER),
         (Form.FINITE, FOREVER),

@@ -1,4 +1,4 @@
-"""Precedence of the sources, and what concerns several settings."""
+"""Precedence of the sources."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,6 @@ import pytest
 from entrepot.config.kinds import Seconds
 from entrepot.config.load import load_config
 from entrepot.config.model import Config, Registry, docker_hub
-from entrepot.errors import ConfigError
 from tests.config.loading import Loading
 
 
@@ -88,104 +87,9 @@ def test_a_url_is_no_registry_name(loading: Loading) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("registry", "error"),
-    [
-        ("{username: bob}", "username: expected password or password_file beside username"),
-        ("{password: x}", "password: expected username beside password"),
-        ("{password_file: FILE}", "password_file: expected username beside password_file"),
-        (
-            "{username: bob, password: x, helper: y}",
-            "helper: expected one source of credentials; got password and helper",
-        ),
-        (
-            "{username: bob, helper: y}",
-            "username: expected no username: helper brings one",
-        ),
-        (
-            "{exec: a, password_file: FILE}",
-            "exec: expected one source of credentials; got password_file and exec",
-        ),
-    ],
-)
-def test_one_source_of_credentials(loading: Loading, registry: str, error: str) -> None:
-    file = loading.path.parent / "password"
-    file.touch()
-    text = f"registries:\n  a.io: {registry.replace('FILE', str(file))}\n"
-    assert loading.errors(text) == [f"file:2: registries.a.io.{error}"]
-
-
-@pytest.mark.parametrize("registry", ["{username: b, password: x}", "{helper: y}", "{exec: z}"])
-def test_each_source_of_credentials_is_right_alone(loading: Loading, registry: str) -> None:
-    loading.config(f"registries: {{a.io: {registry}}}")
-
-
 def test_what_follows_from_another_error_is_not_told(loading: Loading) -> None:
     (error,) = loading.errors("registries: {a.io: {username: bob, password: [x]}}")
     assert "registries.a.io.password: expected one value" in error
-
-
-def test_a_host_belongs_to_one_registry(loading: Loading) -> None:
-    text = "registries:\n  a.io: {hosts: [b.io]}\n  b.io:\n  c.io: {hosts: auth.docker.io}\n"
-    assert loading.errors(text) == [
-        "file:2: registries.a.io.hosts: b.io belongs to registry b.io already",
-        "file:4: registries.c.io.hosts: auth.docker.io belongs to registry docker.io already",
-    ]
-
-
-def test_a_rule_keeps_or_does_not(loading: Loading) -> None:
-    text = "tags:\n  rules:\n  - match: x\n  - {immutable: true, never: true}\n"
-    assert loading.errors(text) == [
-        (
-            "file:4: tags.rules[1].never: expected immutable (kept for good) or never (not kept),"
-            " not both"
-        )
-    ]
-
-
-@pytest.mark.parametrize(
-    ("key", "error"),
-    [
-        ("certificate", "file:1: ca.certificate: expected ca.key beside it"),
-        ("key", "file:1: ca.key: expected ca.certificate beside it"),
-    ],
-)
-def test_certificate_and_key_come_together(loading: Loading, key: str, error: str) -> None:
-    file = loading.path.parent / "ca.pem"
-    file.touch()
-    assert loading.errors(f"ca: {{{key}: ca.pem}}") == [error]
-    assert loading.config("ca: {certificate: ca.pem, key: ca.pem}").ca.key == file
-
-
-@pytest.mark.parametrize(
-    ("listen", "proxy", "is_wrong"),
-    [
-        ("*:3128", "http://localhost:3128", True),
-        ("*:3128", "http://127.0.0.1:3128", True),
-        ("*:3128", "http://docker-registry.local:3128", True),
-        ("10.1.1.1:3128", "http://10.1.1.1:3128", True),
-        ("*:80", "http://localhost", True),
-        ("*:443", "https://localhost", True),
-        ("10.1.1.1:3128", "http://127.0.0.1:3128", False),
-        ("*:3128", "http://127.0.0.1:8080", False),
-        ("*:3128", "http://proxy.example.com:3128", False),
-    ],
-)
-def test_the_parent_proxy_is_another(
-    loading: Loading, listen: str, proxy: str, *, is_wrong: bool
-) -> None:
-    text = f"listen: '{listen}'\nupstream: {{proxy: '{proxy}'}}\n"
-    if is_wrong:
-        expected = (
-            "upstream.proxy: expected another proxy: this is the address of this one; without a"
-            " parent proxy write `upstream.proxy: none`, or ENTREPOT_UPSTREAM__PROXY=none"
-        )
-        assert loading.errors(text) == [f"file:2: {expected}"]
-        assert loading.errors(None, {"HTTPS_PROXY": proxy}, {"listen": listen}) == [
-            f"HTTPS_PROXY: {expected}"
-        ]
-    else:
-        loading.config(text)
 
 
 LOOP = {"HTTPS_PROXY": "http://127.0.0.1:3128"}
@@ -202,17 +106,3 @@ def test_what_is_not_there_is_told_beside_the_configuration(loading: Loading) ->
     (obstacle,) = loaded.obstacles
     assert obstacle.startswith(f"{loading.path}:3: registries.a.io.helper: expected docker-cred")
     assert load_config(loading.path, {}, {}, serves=False).obstacles == ()
-
-
-@pytest.mark.parametrize(
-    "clients",
-    [
-        "{username: ann}",
-        "{password: secret}",
-        "{username: 'a:b', password: secret}",
-    ],
-)
-def test_a_proxy_password_takes_a_name_and_one_source(loading: Loading, clients: str) -> None:
-    with pytest.raises(ConfigError, match=r"clients.*expected") as failed:
-        loading.config(f"clients: {clients}")
-    assert "secret" not in str(failed.value)

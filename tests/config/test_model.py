@@ -2,8 +2,8 @@
 
 import pytest
 
+from entrepot.config.checks import findings
 from entrepot.config.kinds import Secret
-from entrepot.config.load import findings
 from entrepot.config.model import Config, Registry
 
 

@@ -221,6 +221,25 @@ def test_push_is_allowed_everywhere(loading: Loading) -> None:
     assert [registry.push for registry in config.registries.values()] == ["deny", "deny"]
 
 
+def test_what_the_operator_logged_in_to_is_pushed_to_as_the_operator(loading: Loading) -> None:
+    text = """
+        registries:
+          quay.io:
+          ghcr.io: {push_as: client}
+          a.io: {username: u, password: p}
+        """
+    environ = {"ALLOW_PUSH": "true", "AUTH_REGISTRIES": "quay.io:u:p ghcr.io:u:p"}
+    registries = loading.config(text, environ).registries
+    assert {name: registry.push_as for name, registry in registries.items()} == {
+        "quay.io": "operator",
+        "ghcr.io": "client",
+        "a.io": "client",
+        "docker.io": "client",
+    }
+    environ["ALLOW_PUSH"] = "false"
+    assert loading.config(text, environ).registries["quay.io"].push_as == "client"
+
+
 def test_verification_is_switched_off_everywhere_with_a_warning(loading: Loading) -> None:
     loaded = loading.load("registries: {quay.io: }", {"VERIFY_SSL": "false"})
     assert not any(registry.verify for registry in loaded.config.registries.values())

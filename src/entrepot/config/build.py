@@ -10,8 +10,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from entrepot.config import convert
-from entrepot.config.convert import Expected
-from entrepot.config.kinds import Bytes, Form, Seconds, Secret
+from entrepot.config.kinds import Bytes, Expected, Form, Seconds, Secret
 from entrepot.config.model import DOCKER_HUB, Config, Registry, docker_hub
 from entrepot.config.tree import (
     KeyPath,
@@ -149,7 +148,10 @@ class Builder:
         return _NOTHING if any(value is _NOTHING for value in values) else tuple(values)
 
     def _split(self, hint: Hint, node: Scalar, path: KeyPath) -> tuple[Scalar, ...]:
-        if hint.form is not Form.COMMAND:
+        if _item_hint(hint).kind is Secret:
+            # As in a file of them: one may hold blanks.
+            words = [line.strip() for line in node.text.splitlines()]
+        elif hint.form is not Form.COMMAND:
             words = re.split(r"[\s,]+", node.text.strip(", \t\n"))
         else:
             try:

@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from entrepot.config.kinds import FOREVER, Bytes, Form, ProxyUrl, Seconds, Secret
+from entrepot.config import patterns
+from entrepot.config.kinds import FOREVER, Bytes, Expected, Form, ProxyUrl, Seconds, Secret
 from entrepot.config.model import DOCKER_HUB
 from entrepot.errors import system_reason
 
 # What `config show` prints in place of a secret; nobody's password, so loading it is a mistake.
 HIDDEN = "(hidden)"
-
-
-class Expected(Exception):  # noqa: N818 - completes "expected …", and never leaves the package
-    """What was expected of a text that is something else."""
 
 
 # ---- durations and sizes -------------------------------------------------------------------
@@ -192,10 +189,14 @@ def _host(text: str) -> str:
 
 
 def _host_port(text: str) -> str:
-    host, port = _split_port(text.lower())
-    if not _is_host(host) or port == 0:
+    if not _is_authority(text):
         raise Expected("host or host:port")
     return text.lower()
+
+
+def _is_authority(text: str) -> bool:
+    host, port = _split_port(text.lower())
+    return _is_host(host) and port != 0
 
 
 def _pattern(text: str) -> str:
@@ -236,6 +237,12 @@ def registry_name(text: str) -> str:
     return host if port is None else f"{host}:{port}"
 
 
+def _user(text: str) -> str:
+    if not text or ":" in text:
+        raise Expected("a user's name, which holds no colon")
+    return text
+
+
 # ---- URLs ----------------------------------------------------------------------------------
 
 
@@ -256,9 +263,10 @@ def _split_url(text: str) -> SplitResult | None:
 def _endpoint(text: str) -> str:
     url = _split_url(text)
     if url is None or url.query or url.fragment or text[-1] in "?#":
-        raise Expected("an http:// or https:// URL without query")
+        hint = "; begin with http:// or https://" if _is_authority(text) else ""
+        raise Expected(f"an http:// or https:// URL without query{hint}")
     if url.username is not None or url.password is not None:
-        raise Expected("a URL without credentials (they go to username and password_file)")
+        raise Expected("a URL without credentials (which are settings beside it)")
     return text.rstrip("/")
 
 
@@ -274,25 +282,6 @@ def _proxy(text: str) -> str:
 
 
 # ---- what the marks of the model ask for ---------------------------------------------------
-
-
-def check_regex(text: str) -> None:
-    """Whether it is one, and stays one inside another, where (?i) must be written (?i:…)."""
-    try:
-        re.compile(text)
-        re.compile(f".(?:{text})")
-    except (re.error, RecursionError, OverflowError) as error:
-        raise Expected(f"a regular expression that Python reads ({error})") from error
-
-
-def _match(text: str) -> str:
-    if text.startswith("/"):
-        if len(text) <= len("//") or not text.endswith("/"):
-            raise Expected("a regular expression between two slashes")
-        check_regex(text[1:-1])
-    elif not text:
-        raise Expected("a pattern such as quay.io/team/*:v*")
-    return text
 
 
 def _readable(path: Path) -> Path:
@@ -324,6 +313,12 @@ def _finite(value: Seconds) -> Seconds:
 def _positive(value: int) -> int:
     if value <= 0:
         raise Expected("more than 0")
+    return value
+
+
+def _count(value: int) -> int:
+    if value < 0:
+        raise Expected("0 or more")
     return value
 
 
@@ -360,11 +355,15 @@ FORMS: dict[Form, Callable[[Any], Any]] = {
     Form.PATTERN: _pattern,
     Form.ENDPOINT: _endpoint,
     Form.PROXY: _proxy,
-    Form.MATCH: _match,
+    Form.MATCH: patterns.match,
+    Form.REPOSITORY: patterns.repository_match,
+    Form.TAG: patterns.tag_match,
+    Form.USER: _user,
     Form.READABLE: _readable,
     Form.TIMEOUT: _timeout,
     Form.FINITE: _finite,
     Form.POSITIVE: _positive,
+    Form.COUNT: _count,
     Form.PORT: _port,
     Form.LONG: _long,
     Form.SCHEDULE: _schedule,

@@ -1,16 +1,17 @@
-"""Variables laid over the tree: rpardini's names, ENTREPOT_<PATH>, and the usual proxy ones."""
+"""Variables laid over the tree: names that others gave, ENTREPOT_<PATH>, the usual proxy ones."""
 
 import difflib
 import re
 from collections.abc import Mapping as MappingOf
 
-from entrepot.config import rpardini
+from entrepot.config import private_registry, rpardini
 from entrepot.config.build import leaves
 from entrepot.config.overlay import lay
 from entrepot.config.tree import KeyPath, Mapping, Origin, Report, Scalar, get, put
 from entrepot.config.variables import Variables
 
 PREFIX = "ENTREPOT_"
+REGISTRY_LISTEN = "REGISTRY_LISTEN"
 # Read by the command line itself: where the file is.
 CONFIG_VARIABLE = "ENTREPOT_CONFIG"
 # curl reads the lower-case names first, and so do we. https:// comes first because registries
@@ -31,7 +32,11 @@ _KUBERNETES_PORT = re.compile(r"(?:tcp|udp|sctp)://")
 def apply(tree: Mapping, environ: MappingOf[str, str], report: Report) -> Mapping:
     variables = Variables(environ, report)
     tree = rpardini.apply(tree, variables, report)
+    if listen := variables.text(REGISTRY_LISTEN):
+        tree = put(tree, ("registry_listen",), listen)
     tree = _own(tree, variables, report)
+    # Last: it is named by `hostname`.
+    tree = private_registry.apply(tree, variables, report)
     for path, names in ((("upstream", "proxy"), _PROXY), (("upstream", "no_proxy"), _NO_PROXY)):
         value = variables.first(*names)
         # Set for a whole machine, these know less than what was written for this program.
@@ -69,6 +74,8 @@ def _is_kubernetes(name: str, value: Scalar | None) -> bool:
 def _unknown(name: str, known: dict[str, KeyPath]) -> str:
     if name.startswith(f"{PREFIX}REGISTRIES"):
         return "names no setting; registries are set by REGISTRIES, AUTH_REGISTRIES or the file"
+    if name.startswith(f"{PREFIX}LOCAL_REGISTRIES"):
+        return "names no setting; local registries are set by PRIVATE_REGISTRY or the file"
     if name.startswith(f"{PREFIX}TAGS__RULES"):
         return "names no setting; rules are set in the file"
     near = difflib.get_close_matches(name, known, n=1)

@@ -36,6 +36,10 @@ class Secret:
         return hash(self._value)
 
 
+class Expected(Exception):  # noqa: N818 - completes "expected …", and never leaves the package
+    """What was expected of a text that is something else."""
+
+
 class Form(Enum):
     """What a value must be beyond its type: `convert` checks and normalises by these marks."""
 
@@ -49,10 +53,14 @@ class Form(Enum):
     PROXY = auto()  # http(s) URL or none
     COMMAND = auto()  # split as a shell would when it is one text
     MATCH = auto()  # of a tag rule
+    REPOSITORY = auto()  # of a rule for repositories
+    TAG = auto()  # a tag, or several by * and ?
+    USER = auto()  # a name that a password can go with
     READABLE = auto()  # a file that is there
     TIMEOUT = auto()  # more than nothing, less than forever
     FINITE = auto()  # less than forever
     POSITIVE = auto()
+    COUNT = auto()  # nothing or more
     PORT = auto()
     LONG = auto()  # a text that nobody guesses
     SCHEDULE = auto()  # 03:30, sunday 03:30, or nothing
@@ -73,7 +81,11 @@ Span = Annotated[Seconds, Form.FINITE]
 PositiveBytes = Annotated[Bytes, Form.POSITIVE]
 
 PositiveInt = Annotated[int, Form.POSITIVE]
+Count = Annotated[int, Form.COUNT]
 Match = Annotated[str, Form.MATCH]
+RepositoryMatch = Annotated[str, Form.REPOSITORY]
+TagMatch = Annotated[str, Form.TAG]
+User = Annotated[str, Form.USER]
 Address = Annotated[str, Form.ADDRESS]
 FurtherAddress = Annotated[str, Form.FURTHER_ADDRESS]
 Command = Annotated[tuple[str, ...], Form.COMMAND]

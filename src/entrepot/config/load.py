@@ -1,15 +1,16 @@
 """`load_config`: defaults < file < environment < flags, then what concerns several settings."""
 
-from collections.abc import Iterator
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from entrepot.config import environment
 from entrepot.config.build import Builder
-from entrepot.config.convert import Expected, parse_address, registry_name
-from entrepot.config.model import DOCKER_HUB, Config, Registry
+from entrepot.config.checks import findings
+from entrepot.config.convert import registry_name
+from entrepot.config.kinds import Expected
+from entrepot.config.model import DOCKER_HUB, Config
+from entrepot.config.own_address import proxy_loops
 from entrepot.config.surroundings import lacking
 from entrepot.config.tree import (
     KeyPath,
@@ -24,6 +25,8 @@ from entrepot.config.tree import (
     read_yaml,
 )
 
+# Sections whose keys are names of registries.
+NAMED = ("registries", "local_registries")
 # Flags that are not called as the setting is.
 _FLAGS = {"storage.scrub_rate": "--rate", "ca.overlap": "--overlap"}
 
@@ -50,14 +53,16 @@ def load_config(
     """
     report = Report()
     tree = read_yaml(path, report) if path else Mapping(Origin("defaults"))
-    tree = _name_registries(tree, report)
+    for section in NAMED:
+        tree = _name_registries(tree, section, report)
+    tree = _with_docker_hub(tree)
     tree = environment.apply(tree, environ, report)
     for key, text in overrides.items():
         keys = tuple(key.split("."))
         tree = put(tree, keys, Scalar(Origin(_FLAGS.get(key, f"--{key}")), text))
     builder = Builder(report)
     config = _settle(builder.config(tree))
-    wrong = [*findings(config), *(_proxy_loop(config) if serves else ())]
+    wrong = [*findings(config), *(proxy_loops(config) if serves else ())]
     for place, message in wrong:
         if not _follows(place, report.paths):
             report.problem(_origin(place, builder.origins), place, message)
@@ -73,27 +78,33 @@ def load_config(
     )
 
 
-def _name_registries(tree: Mapping, report: Report) -> Mapping:
-    """The same with canonical names, Docker Hub among them."""
-    written = get(tree, ("registries",))
-    if written is not None and not isinstance(written, Mapping):
-        return tree  # of the wrong kind: `build` says so
+def _name_registries(tree: Mapping, section: str, report: Report) -> Mapping:
+    """The same with canonical names."""
+    written = get(tree, (section,))
+    if not isinstance(written, Mapping):
+        return tree  # nothing, or of the wrong kind: `build` says so
     entries: dict[str, Node] = {}
-    for text, node in written.entries.items() if written else ():
+    for text, node in written.entries.items():
         try:
             name = registry_name(text)
         except Expected as expected:
             # The text itself may be a URL with a password in it.
-            report.problem(node.origin, ("registries",), f"expected {expected}")
+            report.problem(node.origin, (section,), f"expected {expected}")
             continue
         if name in entries:
             first = entries[name].origin
             message = f"written twice, first in line {first.line} (names of one registry)"
-            report.problem(node.origin, ("registries", name), message)
+            report.problem(node.origin, (section, name), message)
         entries[name] = node
-    origin = written.origin if written else tree.origin
-    entries.setdefault(DOCKER_HUB, Scalar(origin, is_null=True))
-    return put(tree, ("registries",), Mapping(origin, entries))
+    return put(tree, (section,), Mapping(written.origin, entries))
+
+
+def _with_docker_hub(tree: Mapping) -> Mapping:
+    registries = get(tree, ("registries",))
+    if isinstance(registries, Mapping) and DOCKER_HUB in registries.entries:
+        return tree
+    origin = registries.origin if registries else tree.origin
+    return put(tree, ("registries", DOCKER_HUB), Scalar(origin, is_null=True))
 
 
 def _settle(config: Config) -> Config:
@@ -111,100 +122,6 @@ def _origin(place: KeyPath, origins: dict[KeyPath, Origin]) -> Origin:
 
 def _follows(place: KeyPath, wrong: set[KeyPath]) -> bool:
     """Whether a neighbour was reported: what it lacks may only be what could not be read."""
-    parent = place[:-1]
-    return bool(parent) and any(path[: len(parent)] == parent for path in wrong)
-
-
-# ---- what concerns several settings --------------------------------------------------------
-
-type Finding = tuple[KeyPath, str]
-
-
-def findings(config: Config) -> Iterator[Finding]:
-    """What is wrong with a tree whose single values are all right."""
-    for name, registry in config.registries.items():
-        yield from _credentials(("registries", name), registry)
-    yield from _client_password(config)
-    if config.auth.secret is not None and config.auth.secret_file is not None:
-        yield ("auth", "secret_file"), "expected one of secret and secret_file"
-    yield from _hosts(config)
-    yield from _rules(config)
-    yield from _ca(config)
-
-
-def _credentials(path: KeyPath, registry: Registry) -> Iterator[Finding]:
-    sources = [
-        key
-        for key in ("password", "password_file", "helper", "exec")
-        if getattr(registry, key) not in {None, "", ()}
-    ]
-    if len(sources) > 1:
-        yield (*path, sources[-1]), f"expected one source of credentials; got {_list(sources)}"
-    elif registry.username and not sources:
-        yield (*path, "username"), "expected password or password_file beside username"
-    elif registry.username and sources[0] in {"helper", "exec"}:
-        yield (*path, "username"), f"expected no username: {sources[0]} brings one"
-    elif sources and sources[0] in {"password", "password_file"} and not registry.username:
-        yield (*path, sources[0]), f"expected username beside {sources[0]}"
-
-
-def _client_password(config: Config) -> Iterator[Finding]:
-    clients = config.clients
-    if clients.password is not None and clients.password_file is not None:
-        yield ("clients", "password_file"), "expected one of password and password_file"
-    has_password = clients.password is not None or clients.password_file is not None
-    if clients.username and not has_password:
-        yield ("clients", "username"), "expected password or password_file beside username"
-    elif has_password and not clients.username:
-        yield ("clients", "password"), "expected username beside the password"
-    elif ":" in clients.username:
-        yield ("clients", "username"), "expected a name without a colon"
-
-
-def _list(words: list[str]) -> str:
-    return " and ".join(words)
-
-
-def _hosts(config: Config) -> Iterator[Finding]:
-    """A request for a host must belong to one registry: its credentials depend on it."""
-    owners = {name: name for name in config.registries}
-    # Docker Hub's own first: who else claims them is in the wrong.
-    for name in sorted(config.registries, key=lambda name: name != DOCKER_HUB):
-        for host in config.registries[name].hosts:
-            owner = owners.setdefault(host, name)
-            if owner != name:
-                yield ("registries", name, "hosts"), f"{host} belongs to registry {owner} already"
-
-
-def _rules(config: Config) -> Iterator[Finding]:
-    for number, rule in enumerate(config.tags.rules):
-        if rule.immutable and rule.never:
-            yield (
-                ("tags", "rules", f"[{number}]", "never"),
-                "expected immutable (kept for good) or never (not kept), not both",
-            )
-
-
-def _ca(config: Config) -> Iterator[Finding]:
-    if config.ca.certificate and not config.ca.key:
-        yield ("ca", "certificate"), "expected ca.key beside it"
-    elif config.ca.key and not config.ca.certificate:
-        yield ("ca", "key"), "expected ca.certificate beside it"
-
-
-def _proxy_loop(config: Config) -> Iterator[Finding]:
-    """HTTPS_PROXY is often set for a whole machine, the one with the proxy included."""
-    host, port = parse_address(config.listen)
-    own = {config.hostname, host or "localhost"}
-    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-        own |= {"localhost", "127.0.0.1", "::1"}
-    none = "; without a parent proxy write `upstream.proxy: none`, or ENTREPOT_UPSTREAM__PROXY=none"
-    proxies: list[tuple[KeyPath, str, str]] = [(("upstream", "proxy"), config.upstream.proxy, none)]
-    proxies += [
-        (("registries", name, "proxy"), registry.proxy, "; without a parent proxy write `none`")
-        for name, registry in config.registries.items()
-    ]
-    for path, proxy, hint in proxies:
-        url = urlsplit(proxy)
-        if url.hostname in own and (url.port or {"https": 443}.get(url.scheme, 80)) == port:
-            yield path, f"expected another proxy: this is the address of this one{hint}"
+    is_registry = len(place) == len(("registries", "its name")) and place[0] in NAMED
+    around = place if is_registry else place[:-1]
+    return bool(around) and any(path[: len(around)] == around for path in wrong)

@@ -8,15 +8,18 @@ from entrepot.config.kinds import (
     MINUTE,
     Action,
     Command,
+    Count,
     Endpoint,
     HostPort,
-    Match,
     PositiveInt,
     ReadableFile,
+    RepositoryMatch,
     Schedule,
     Seconds,
     Secret,
+    TagMatch,
     Timeout,
+    User,
     setting,
 )
 
@@ -25,8 +28,10 @@ EVERY_USER, NO_USER = "*", "anonymous"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessRule:
-    match: Match = setting("*", "Repository with * and ?, or /regular expression/ on the same.")
-    users: tuple[str, ...] = setting(
+    match: RepositoryMatch = setting(
+        "*", "Repository with * and ?, or /regular expression/ on the same."
+    )
+    users: tuple[User, ...] = setting(
         (EVERY_USER,), "Names; *: all with a password; anonymous: who brings none."
     )
     allow: tuple[Action, ...] = setting((), "What they may do there.")
@@ -34,10 +39,12 @@ class AccessRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionRule:
-    match: Match = setting("*", "Repository with * and ?, or /regular expression/ on the same.")
-    keep_last: int = setting(0, "How many of the newest tags are kept.")
+    match: RepositoryMatch = setting(
+        "*", "Repository with * and ?, or /regular expression/ on the same."
+    )
+    keep_last: Count = setting(0, "How many of the newest tags are kept.")
     keep_for: Seconds = setting(Seconds(0), "How long after its push a tag is kept.")
-    keep_tags: tuple[str, ...] = setting((), "Tags that are kept in any case, with * and ?.")
+    keep_tags: tuple[TagMatch, ...] = setting((), "Tags that are kept in any case, with * and ?.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from entrepot.config.kinds import (
     PositiveInt,
     Proxy,
     ReadableFile,
+    RepositoryMatch,
     Seconds,
     Secret,
     Span,
@@ -90,7 +91,9 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryRule:
-    match: Match = setting("*", "Repository with * and ?, or /regular expression/ on the same.")
+    match: RepositoryMatch = setting(
+        "*", "Repository with * and ?, or /regular expression/ on the same."
+    )
     pull: Policy | None = setting(None, "Whether it may be read; by default rules do not say.")
     push: Policy | None = setting(None, "Whether it may be written to.")
     delete: Policy | None = setting(None, "Whether anything in it may be deleted.")

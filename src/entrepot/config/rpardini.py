@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterator
 
-from entrepot.config.convert import Expected, check_regex, registry_name
+from entrepot.config.convert import registry_name
+from entrepot.config.kinds import Expected
 from entrepot.config.model import DOCKER_HUB
 from entrepot.config.overlay import lay
+from entrepot.config.patterns import check_regex
 from entrepot.config.tree import KeyPath, Mapping, Node, Origin, Report, Scalar, Sequence, get, put
-from entrepot.config.variables import Variables
+from entrepot.config.variables import Variables, unquoted
 
 # One text, one or more settings. nginx's proxy_read_timeout covers the wait for the answer's
 # head as well as each pause in its body.
@@ -157,7 +159,7 @@ def _registries(tree: Mapping, variables: Variables, report: Report) -> Mapping:
         return tree
     written = _written(tree)
     names: dict[str, Node] = {}
-    for text in (DOCKER_HUB, *_unquoted(value.text).split()):
+    for text in (DOCKER_HUB, *unquoted(value.text).split()):
         try:
             name = registry_name(text)
         except Expected as expected:
@@ -181,13 +183,25 @@ def _for_all_registries(tree: Mapping, variables: Variables, report: Report) -> 
         if push is not None:
             policy = Scalar(Origin("ALLOW_PUSH"), "allow" if push else "deny")
             tree = put(tree, (*path, "push"), policy)
+            tree = _push_as_before(tree, path) if push else tree
         if verify is not None:
             tree = put(tree, (*path, "verify"), _flag("VERIFY_SSL", value=verify))
     return tree
 
 
+def _push_as_before(tree: Mapping, path: KeyPath) -> Mapping:
+    """With AUTH_REGISTRIES, whoever asks, as rpardini writes; the file may say otherwise."""
+    username = get(tree, (*path, "username"))
+    if username is None or username.origin.label not in _CREDENTIALS:
+        return tree
+    if get(tree, (*path, "push_as")) is not None:
+        return tree
+    return put(tree, (*path, "push_as"), Scalar(Origin("ALLOW_PUSH"), "operator"))
+
+
 # ---- credentials ---------------------------------------------------------------------------
 
+_CREDENTIALS = frozenset({"AUTH_REGISTRIES", "AUTH_REGISTRIES_FILE"})
 _CREDENTIAL_KEYS = frozenset({"username", "password", "password_file", "helper", "exec"})
 
 
@@ -195,8 +209,8 @@ def _credentials(tree: Mapping, variables: Variables, report: Report) -> Mapping
     value = variables.secret("AUTH_REGISTRIES")
     if value is None:
         return tree
-    between_entries = _unquoted(variables.raw("AUTH_REGISTRIES_DELIMITER")) or " "
-    between_fields = _unquoted(variables.raw("AUTH_REGISTRY_DELIMITER")) or ":"
+    between_entries = unquoted(variables.raw("AUTH_REGISTRIES_DELIMITER")) or " "
+    between_fields = unquoted(variables.raw("AUTH_REGISTRY_DELIMITER")) or ":"
     entries = split_entries(value.text, between_entries)
     for number, entry in enumerate(entries, start=1):
         fields = split_fields(entry, between_fields, frozenset(_written(tree)))
@@ -219,9 +233,9 @@ def split_entries(text: str, delimiter: str) -> list[str]:
     """Entries without the quotes that Compose and Portainer leave around all or each of them."""
     quote = text[:1]
     if f"{quote}{delimiter}{quote}" not in text:
-        text = _unquoted(text)
+        text = unquoted(text)
     parts = text.split() if delimiter.isspace() and delimiter != "\n" else text.split(delimiter)
-    return [_unquoted(part.strip()) for part in parts if part.strip()]
+    return [unquoted(part.strip()) for part in parts if part.strip()]
 
 
 def split_fields(entry: str, delimiter: str, known: frozenset[str]) -> list[str]:
@@ -262,10 +276,3 @@ def _with_credentials(tree: Mapping, name: str, fields: list[str], origin: Origi
 def _fields(fields: list[str], origin: Origin) -> Iterator[tuple[str, Node]]:
     yield "username", Scalar(origin, fields[1])
     yield "password", Scalar(origin, fields[2])
-
-
-def _unquoted(text: str) -> str:
-    """Without one pair of matching quotes around it."""
-    if len(text) >= len("''") and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
-    return text

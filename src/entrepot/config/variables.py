@@ -3,9 +3,17 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from entrepot.config.convert import Expected, parse_bool
+from entrepot.config.convert import parse_bool
+from entrepot.config.kinds import Expected
 from entrepot.config.tree import Origin, Report, Scalar, read_text
 from entrepot.errors import ConfigError
+
+
+def unquoted(text: str) -> str:
+    """Without one pair of matching quotes around it, which Compose leaves in lists."""
+    if len(text) >= len("''") and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text
 
 
 class Variables:
