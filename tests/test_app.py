@@ -26,6 +26,8 @@ REGISTRIES = {
     "*.example.com": Registry(),
 }
 
+HEALTHY = b"process: ok\nstore: ok\nca: ok\nroom: ok\npushes: ok\n"
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
@@ -131,7 +133,7 @@ class TestFront:
 
 class TestPages:
     async def test_readiness(self, proxy: Proxy) -> None:
-        assert await page(proxy, "/readyz") == (200, b"process: ok\nstore: ok\nca: ok\nroom: ok\n")
+        assert await page(proxy, "/readyz") == (200, HEALTHY)
 
     async def test_it_is_stopping(self, proxy: Proxy) -> None:
         proxy.is_draining = True

@@ -25,6 +25,7 @@ from entrepot.interception.addon import EntrepotAddon, listening_ports, open_con
 from entrepot.interception.exchange import ExchangeRunner
 from entrepot.interception.tls import ClientTls
 from entrepot.interception.tunnel import ClientPolicy, TunnelPolicy, resolve_by
+from entrepot.local.keeper import Doorkeeper
 from entrepot.observability.journal import log_exchange
 from entrepot.observability.metrics import Metrics, Readings
 from entrepot.oci.error_body import ErrorCode
@@ -50,6 +51,7 @@ class Foundation:
     tasks: asyncio.TaskGroup
     resolver: SystemResolver  # of names to tunnel to
     guesses: Guesses  # of passwords, whatever they are for
+    keeper: Doorkeeper
 
 
 class Front:
@@ -67,6 +69,7 @@ class Front:
             base.clock,
             secrets_of(config),
             base.guesses,
+            base.keeper,
             base.tasks,
         )
         self.engine = Engine(config, ground, Upstreams(config, clock=base.clock), fetched)
@@ -106,7 +109,7 @@ class Proxy:
                     "store": base.store.check_writable,
                     "ca": self._check_ca,
                 },
-                {"room": lambda: base.store.shortage},
+                {"room": lambda: base.store.shortage, "pushes": base.keeper.held_back},
             ),
             figures=self._figures,
             metrics=self.metrics.render,
@@ -215,14 +218,17 @@ async def open_proxy(config: Config, clock: Clock | None = None) -> AsyncIterato
     resolver = SystemResolver(threads=_RESOLVER_THREADS)
     try:
         async with asyncio.TaskGroup() as tasks:
-            base = Foundation(clock, store, authority, tasks, resolver, Guesses(clock))
+            keeper = Doorkeeper(store.ledger, clock)
+            base = Foundation(clock, store, authority, tasks, resolver, Guesses(clock), keeper)
             proxy = Proxy(config, base)
             upkeep = tasks.create_task(store.maintain(), name="store upkeep")
+            keeping = tasks.create_task(keeper.run(), name="holds on local registries")
             try:
                 yield proxy
             finally:
                 upkeep.cancel()
                 await proxy.aclose()
+                keeping.cancel()
     finally:
         await resolver.close()
         await store.aclose()

@@ -14,6 +14,7 @@ from entrepot.engine.assembly import Engine, Ground
 from entrepot.engine.message import Body, Headers, Request, Response, Trace
 from entrepot.engine.sealing import Secrets
 from entrepot.engine.token_service import TOKEN_PATH
+from entrepot.local.keeper import Doorkeeper
 from entrepot.passwords.guesses import Guesses
 from entrepot.storage.base import ContentStore, Ledger
 from entrepot.storage.memory import MemoryLedger, MemoryStore
@@ -122,13 +123,15 @@ async def open_engine(
     guesses: Guesses | None = None,
 ) -> AsyncIterator[Rig]:
     config = config or config_for(registry)
+    ledger = ledger or MemoryLedger(clock)
     async with asyncio.TaskGroup() as tasks:
         ground = Ground(
             store or MemoryStore(clock),
-            ledger or MemoryLedger(clock),
+            ledger,
             clock,
             secrets or Secrets(Secret("a secret of many characters")),
             guesses or Guesses(clock, sleep=_at_once),
+            Doorkeeper(ledger, clock),
             tasks,
         )
         upstreams = Upstreams(config, clock=clock, pauses_s=())

@@ -26,6 +26,8 @@ from entrepot.engine.single_flight import SingleFlight
 from entrepot.engine.sites import Sites
 from entrepot.engine.token_service import TokenService
 from entrepot.engine.uploads import Uploads
+from entrepot.local.keeper import Doorkeeper
+from entrepot.local.pushed import PushTimes
 from entrepot.passwords.guesses import Guesses
 from entrepot.storage.base import ContentStore, Ledger
 from entrepot.upstream.fleet import Upstreams
@@ -46,6 +48,7 @@ class Ground:
     clock: Clock
     secrets: Secrets
     guesses: Guesses
+    keeper: Doorkeeper  # of writes to local registries
     tasks: asyncio.TaskGroup
 
 
@@ -60,6 +63,7 @@ class Engine:
         fetched: Callable[[str, int], None],
     ) -> None:
         self.upstreams = upstreams
+        ground.keeper.serve(config.local_registries)
         self.sites = Sites(config.served, upstreams.get, upstreams.beside, config.local_registries)
         auth = config.auth
         facts = Facts(
@@ -123,7 +127,7 @@ class Engine:
             tokens,
             Gate(),
             uploads=uploads,
-            door=Door(),
+            door=Door(ground.keeper, PushTimes(ground.ledger, ground.clock)),
             manifests=manifests,
             blobs=self.blobs,
             listings=listings,
