@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from urllib.parse import urlencode
 
 import pytest
@@ -32,6 +33,7 @@ ALICE, BOB, WRONG = basic("alice", "wonder"), basic("bob", "builder"), basic("al
 USERS = {"alice": "wonder", "bob": "builder", "robot": "s3cr3t"}
 OURS = f"https://{NAME}{TOKEN_PATH}"
 TAG = manifest_path("1.0")
+UPLOADS = "/v2/app/blobs/uploads/"
 ANYTHING = {"Accept": "*/*"}
 
 
@@ -136,14 +138,35 @@ class TestTheRealmThatIsShown:
             challenge = challenge_of(await rig.ask("/v2/", host="alias.test"))
             assert challenge.realm == f"https://alias.test{TOKEN_PATH}"
 
-    @pytest.mark.parametrize(("method", "actions"), [("GET", "pull"), ("PUT", "pull,push")])
+    @pytest.mark.parametrize(
+        ("method", "path", "scope"),
+        [
+            ("GET", "/v2/", ""),
+            ("GET", TAG, "repository:app:pull"),
+            ("HEAD", TAG, "repository:app:pull"),
+            ("PUT", TAG, "repository:app:pull,push"),
+            ("DELETE", TAG, "repository:app:delete"),
+            ("POST", UPLOADS, "repository:app:pull,push"),
+            ("POST", f"{UPLOADS}?digest=x", "repository:app:pull,push"),
+            (
+                "POST",
+                f"{UPLOADS}?mount=sha256:00&from=base%2Fimage",
+                "repository:app:pull,push repository:base/image:pull",
+            ),
+            ("POST", f'{UPLOADS}?mount=x&from=a"b', "repository:app:pull,push"),
+            ("GET", f"{TAG}?from=other", "repository:app:pull"),
+            ("GET", f"{UPLOADS}1-2-3", "repository:app:pull,push"),
+            ("GET", "/v2/app/tags/list", "repository:app:pull"),
+            ("GET", "/v2/_catalog", "registry:catalog:*"),
+        ],
+    )
     async def test_comes_with_the_scope_that_is_needed(
-        self, bearer: ScriptedRegistry, clock: ManualClock, method: str, actions: str
+        self, bearer: ScriptedRegistry, clock: ManualClock, method: str, path: str, scope: str
     ) -> None:
         async with open_engine(bearer, clock) as rig:
-            challenge = challenge_of(await rig.ask(TAG, method=method))
-            assert challenge.scope == f"repository:app:{actions}"
-            assert challenge_of(await rig.ask("/v2/_catalog")).scope == ""
+            response = await rig.open(path, method=method)
+            (challenge,) = parse_challenges(response.headers["WWW-Authenticate"])
+            assert (response.status, challenge.scope) == (401, scope)
 
 
 ALICE_ = {"Authorization": ALICE}
@@ -155,7 +178,11 @@ class TestAnonymous:
     ) -> None:
         async with open_engine(bearer, clock) as rig:
             answer = await rig.ask(TOKEN_PATH)
-            assert json.loads(answer.body)["expires_in"] > 60
+            said = json.loads(answer.body)
+            assert said["token"] == said["access_token"]
+            issued_at = datetime.fromisoformat(said["issued_at"]).timestamp()
+            assert issued_at == pytest.approx(clock.now(), abs=1)
+            assert 60 < said["expires_in"] < 3600  # as long as it opens
             assert (await rig.ask(TAG, token_of(answer) | ANYTHING)).status == 200
 
     async def test_and_works_with_nobody_there(
@@ -296,6 +323,7 @@ class TestSealedTokens:
     async def test_wrong_ones_are_refused(self, rig: Rig) -> None:
         answer = await rig.ask(TOKEN_PATH, {"Authorization": WRONG})
         assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
+        assert answer.headers["WWW-Authenticate"] == f'Basic realm="{NAME}"'
 
     @pytest.mark.parametrize(
         "authorization", ["Bearer x", "Basic", "Basic !", "Basic eA==", "Negotiate x"]
@@ -303,6 +331,11 @@ class TestSealedTokens:
     async def test_what_is_no_basic_is_none(self, rig: Rig, authorization: str) -> None:
         answer = await rig.ask(TOKEN_PATH, {"Authorization": authorization})
         assert (answer.status, answer.code) == (400, "UNSUPPORTED")
+
+    async def test_only_reads_and_forms_are_answered(self, rig: Rig) -> None:
+        for method in ("PUT", "DELETE", "PATCH"):
+            answer = await rig.ask(TOKEN_PATH, ALICE_, method=method)
+            assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
 
     async def test_oauth_is_not_spoken(self, rig: Rig) -> None:
         answer = await rig.ask(TOKEN_PATH, method="POST", body=b"grant_type=password")

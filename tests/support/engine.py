@@ -58,6 +58,7 @@ class Rig:
         self.config = config
         self.store = ground.store
         self.ledger = ground.ledger
+        self.guesses = ground.guesses
         self.engine = engine
         self.fetched: list[int] = []
 

@@ -17,6 +17,7 @@ from entrepot.engine.forward import Forward
 from entrepot.engine.gate import Gate
 from entrepot.engine.held import HeldManifests
 from entrepot.engine.listings import Listings
+from entrepot.engine.local_logins import LocalLogins, users_of
 from entrepot.engine.logins import Logins
 from entrepot.engine.manifests import Manifests
 from entrepot.engine.realms import Realms
@@ -24,6 +25,7 @@ from entrepot.engine.sealing import Sealer, Secrets
 from entrepot.engine.service import Service
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.engine.sites import Sites
+from entrepot.engine.token_reply import Issuer
 from entrepot.engine.token_service import TokenService
 from entrepot.engine.uploads import Uploads
 from entrepot.local.keeper import Doorkeeper
@@ -111,17 +113,7 @@ class Engine:
             fetched=fetched,
         )
         listings = Listings(ground.ledger, origin, access, settings=config.tags, clock=ground.clock)
-        tokens = TokenService(
-            self.sites,
-            Realms(ground.ledger, SingleFlight(ground.tasks)),
-            Sealer(
-                ground.secrets,
-                ground.clock,
-                lifetime_s=_TOKEN_LIFETIME_S,
-                refresh_lifetime_s=_REFRESH_LIFETIME_S,
-            ),
-            Logins(facts, config.auth, ground.clock, ground.secrets.keys("identities")),
-        )
+        tokens = self._tokens(config, ground, facts)
         uploads = Uploads(ground.clock)
         self.service = Service(
             tokens,
@@ -132,6 +124,30 @@ class Engine:
             blobs=self.blobs,
             listings=listings,
             forward=Forward(facts, SingleFlight(ground.tasks), uploads),
+        )
+
+    def _tokens(self, config: Config, ground: Ground, facts: Facts) -> TokenService:
+        secrets, clock = ground.secrets, ground.clock
+        sealer = Sealer(
+            secrets,
+            clock,
+            lifetime_s=_TOKEN_LIFETIME_S,
+            refresh_lifetime_s=_REFRESH_LIFETIME_S,
+        )
+        issuer = Issuer(sealer, clock)
+        return TokenService(
+            self.sites,
+            Realms(ground.ledger, SingleFlight(ground.tasks)),
+            sealer,
+            issuer,
+            logins=Logins(facts, config.auth, clock, secrets.keys("identities")),
+            local=LocalLogins(
+                users_of(config.local_registries),
+                ground.guesses,
+                sealer,
+                issuer,
+                mark_keys=secrets.keys("marks of passwords"),
+            ),
         )
 
     async def aclose(self) -> None:

@@ -100,7 +100,7 @@ class Service:
                 "the v1 registry protocol is not supported by any registry; use a newer client"
             )
             return problem(404, ErrorCode.UNSUPPORTED, message, trace)
-        identity = self._tokens.identify(request, site)
+        identity = await self._tokens.identify(request, site)
         repository = _repository_of(route)
         if identity is None:
             has_token = "authorization" in request.headers

@@ -4,18 +4,16 @@ Clients are always challenged for a Bearer token: they send credentials only whe
 brings none gets a token that says so, also while the upstream is down. Credentials are for the
 upstream to judge: its own token is handed on where it gives tokens, and a sealed one that
 carries the credentials where it asks for Basic. While it is down, who was let in before is given
-a sealed token in either case.
+a sealed token in either case. At registries of our own `LocalLogins` judges.
 """
 
-import base64
-import binascii
-import json
-import time
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import chain
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from entrepot.engine.identity import PROXY, Identity
+from entrepot.engine.local_logins import LocalLogins
 from entrepot.engine.logins import Logins
 from entrepot.engine.message import Request, Response, Trace
 from entrepot.engine.problem import problem
@@ -23,32 +21,48 @@ from entrepot.engine.realms import Realm, Realms
 from entrepot.engine.reply import API_VERSION
 from entrepot.engine.sealing import Passport, Sealer
 from entrepot.engine.sites import Site, Sites
-from entrepot.errors import UpstreamError
+from entrepot.engine.token_reply import Issuer, read_form, too_large, wrong_credentials
+from entrepot.errors import InvalidReference, UpstreamError
 from entrepot.oci.challenge import Challenge
 from entrepot.oci.error_body import ErrorCode
-from entrepot.oci.reference import Repository
+from entrepot.oci.reference import Repository, parse_repository
+from entrepot.oci.route import UploadRoute, parse_route
+from entrepot.passwords.basic import basic_credentials
 from entrepot.upstream.message import UpstreamRequest
 
+_CATALOG = "/v2/_catalog"
 TOKEN_PATH = "/entrepot/token"  # noqa: S105 - a path
-_EXPIRES_IN_S = 300
-_BODY_LIMIT = 64 << 10
 _UNAUTHORIZED = 401
+_METHODS = frozenset({"GET", "HEAD", "POST"})
 # Of who goes on in an outage. Never sent, and if it were it would open nothing; but without any
 # Authorization an identity has the proxy's own rights.
 _EXPIRED = "Bearer expired"
 
 
 class TokenService:
-    def __init__(self, sites: Sites, realms: Realms, sealer: Sealer, logins: Logins) -> None:
+    def __init__(  # noqa: PLR0913 - collaborators, put together in one place
+        self,
+        sites: Sites,
+        realms: Realms,
+        sealer: Sealer,
+        issuer: Issuer,
+        *,
+        logins: Logins,
+        local: LocalLogins,
+    ) -> None:
         self._sites = sites
         self._realms = realms
         self._sealer = sealer
+        self._issuer = issuer
         self._logins = logins
+        self._local = local
 
     # Who asks.
 
-    def identify(self, request: Request, site: Site) -> Identity | None:
+    async def identify(self, request: Request, site: Site) -> Identity | None:
         """None where a token must be asked for (again)."""
+        if site.local is not None:
+            return await self._local.identify(request, site)
         authorization = request.headers.get("authorization", "").strip()
         if not authorization:
             return None
@@ -56,10 +70,10 @@ class TokenService:
         if scheme.lower() != "bearer" or not self._sealer.is_ours(value.strip()):
             return self._logins.identity(site.name, authorization)
         passport = self._sealer.open(value.strip(), site.name)
-        if passport is None:
-            return None
-        if passport.authorization is None:
+        if passport is not None and passport.is_anonymous:
             return PROXY
+        if passport is None or passport.authorization is None:
+            return None
         if passport.keys:
             key, *former = passport.keys
             return Identity(key, passport.authorization, is_expired=True, former_keys=tuple(former))
@@ -67,13 +81,15 @@ class TokenService:
 
     async def must_authenticate(self, site: Site) -> bool:
         """Registries that ask nobody need not be made to: plain requests work there as before."""
+        if site.local is not None:
+            return self._local.has_users(site)
         realm = await self._realms.of(site)
         return realm is None or realm.scheme != "none"
 
     # `/v2/` and 401.
 
     async def ping(self, request: Request, site: Site, trace: Trace) -> Response:
-        identity = self.identify(request, site)
+        identity = await self.identify(request, site)
         if identity is None:
             return await self.challenge(request, site, None, trace)
         if identity.is_own and not identity.is_expired:
@@ -99,11 +115,11 @@ class TokenService:
     async def challenge(
         self, request: Request, site: Site, repository: Repository | None, trace: Trace
     ) -> Response:
-        realm = self._shown(request, await self._realms.of(site), site)
+        known = None if site.local is not None else await self._realms.of(site)
+        realm = self._shown(request, known, site)
         parameters = {"realm": realm.url, "service": realm.service}
-        if repository:
-            actions = "pull,push" if request.is_write else "pull"
-            parameters["scope"] = f"repository:{repository}:{actions}"
+        if scope := _scope(request, repository):
+            parameters["scope"] = scope
         trace.cache = "challenge"
         response = problem(_UNAUTHORIZED, ErrorCode.UNAUTHORIZED, "authentication required", trace)
         response.headers["WWW-Authenticate"] = str(Challenge("bearer", parameters))
@@ -115,7 +131,8 @@ class TokenService:
         """The upstream's own realm where requests to it come past us, else one of ours."""
         if realm is not None and realm.scheme == "bearer":
             parts = urlsplit(realm.url)
-            if self._sites.by_authority(parts.netloc, parts.scheme) is not None:
+            there = self._sites.by_authority(parts.netloc, parts.scheme)
+            if there is not None and there.local is None:
                 return realm
         service = realm.service if realm else ""
         url = f"{request.scheme}://{request.host}{TOKEN_PATH}"
@@ -127,7 +144,11 @@ class TokenService:
         """The registry whose token service this request is for; None: it is for something else."""
         if request.path == TOKEN_PATH:
             return site
+        if site.local is not None:
+            return None
         for candidate in chain((site,), self._sites):
+            if candidate.local is not None:  # whatever was known of its name when it was another's
+                continue
             realm = await self._realms.known(candidate)
             if realm is None or realm.scheme != "bearer":
                 continue
@@ -143,16 +164,26 @@ class TokenService:
 
     async def token(self, request: Request, site: Site, trace: Trace) -> Response:
         trace.kind = "token"
+        if request.method not in _METHODS:
+            response = problem(405, ErrorCode.UNSUPPORTED, "ask with GET or POST", trace)
+            response.headers["Allow"] = ", ".join(sorted(_METHODS))
+            return response
+        if site.local is not None:
+            return await self._local.token(request, site, trace)
         if request.method == "POST":
             return await self._exchange(request, site, trace)
         authorization = request.headers.get("authorization", "").strip()
         if not authorization:
-            return self._issue(Passport(), site, trace)
+            return self._issuer.issue(Passport(), site.name, trace)
         realm = await self._realms.of(site)
         if realm is not None and realm.scheme == "bearer":
             return await self._hand_on(request, site, realm, trace)
-        if not _is_basic(authorization):
+        if basic_credentials(authorization) is None:
             return problem(400, ErrorCode.UNSUPPORTED, "Basic credentials are expected", trace)
+        return await self._carry(authorization, site, trace)
+
+    async def _carry(self, authorization: str, site: Site, trace: Trace) -> Response:
+        """In a token, where the upstream takes them and gives none itself."""
         login = self._logins.of(site.name, authorization)
         try:
             is_right = await self._try(site, authorization)
@@ -160,14 +191,12 @@ class TokenService:
             if not await self._logins.may_go_on(login, error.status):
                 raise
             trace.error = str(error)
-            return self._issue(Passport(authorization), site, trace)
+            return self._issuer.issue(Passport(authorization), site.name, trace)
         if not is_right:
             await self._logins.refused(login)
-            return problem(
-                _UNAUTHORIZED, ErrorCode.UNAUTHORIZED, "wrong user name or password", trace
-            )
+            return wrong_credentials(site.name, trace)
         await self._logins.let_in(login)
-        return self._issue(Passport(authorization), site, trace)
+        return self._issuer.issue(Passport(authorization), site.name, trace)
 
     async def _try(self, site: Site, authorization: str) -> bool:
         """Whether the upstream takes these credentials."""
@@ -187,9 +216,9 @@ class TokenService:
         return await self._hand_on(request, site, realm, trace)
 
     async def _hand_on(self, request: Request, site: Site, realm: Realm, trace: Trace) -> Response:
-        form = await _form(request)
+        form = await read_form(request)
         if form is None:
-            return problem(413, ErrorCode.UNSUPPORTED, "token request is too large", trace)
+            return too_large(trace)
         headers = {
             name: request.headers[name]
             for name in ("authorization", "content-type")
@@ -205,10 +234,10 @@ class TokenService:
             if not await self._logins.may_go_on(login, error.status):
                 raise
             trace.error = str(error)
-            return self._issue(Passport(_EXPIRED, login.keys), site, trace)
+            return self._issuer.issue(Passport(_EXPIRED, login.keys), site.name, trace)
         if await self._logins.may_go_on(login, answer.status):
             trace.error = f"the token service answers {answer.status}"
-            return self._issue(Passport(_EXPIRED, login.keys), site, trace)
+            return self._issuer.issue(Passport(_EXPIRED, login.keys), site.name, trace)
         await self._logins.heard(login, answer)
         trace.cache = "pass"
         media_type = answer.headers.get("Content-Type", "application/json")
@@ -218,29 +247,6 @@ class TokenService:
             answer.body,
             trace=trace,
         )
-
-    def _issue(self, passport: Passport, site: Site, trace: Trace) -> Response:
-        trace.cache = "hit"
-        token = self._sealer.seal(passport, site.name)
-        body = {
-            "token": token,
-            "access_token": token,
-            "expires_in": _EXPIRES_IN_S,
-            "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-        return Response(200, headers, json.dumps(body).encode(), trace=trace)
-
-
-async def _form(request: Request) -> bytes | None:
-    """None where it is larger than any that a client would send."""
-    form = bytearray()
-    if request.body is not None:
-        async for part in request.body:
-            form += part
-            if len(form) > _BODY_LIMIT:
-                return None
-    return bytes(form)
 
 
 def _pong(trace: Trace) -> Response:
@@ -253,9 +259,21 @@ def _without_default_port(netloc: str) -> Iterable[str]:
     return [host] if port in {"443", "80"} else []
 
 
-def _is_basic(authorization: str) -> bool:
-    scheme, _, value = authorization.partition(" ")
-    try:
-        return scheme.lower() == "basic" and b":" in base64.b64decode(value, validate=True)
-    except binascii.Error:
-        return False
+def _scope(request: Request, repository: Repository | None) -> str:
+    """What a token must allow for this, in distribution's words."""
+    if repository is None:
+        return "registry:catalog:*" if request.path == _CATALOG else ""
+    is_upload = isinstance(parse_route(request.path), UploadRoute)
+    actions = "pull,push" if request.is_write or is_upload else "pull"
+    if request.method == "DELETE":
+        actions = "delete"
+    scopes = [f"repository:{repository}:{actions}"]
+    if is_upload and request.method == "POST":  # a layer may be mounted from another repository
+        scopes += [f"repository:{source}:pull" for source in _sources(request.query)]
+    return " ".join(scopes)
+
+
+def _sources(query: str) -> Iterable[Repository]:
+    for name in parse_qs(query).get("from", [])[:1]:
+        with suppress(InvalidReference):
+            yield parse_repository(name)
