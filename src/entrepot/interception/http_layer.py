@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
@@ -30,6 +31,14 @@ _WAITING_MAX = 64
 LINGER_S = 5.0
 
 
+class Entrance(Enum):
+    """By which way a request has come."""
+
+    PROXY = auto()  # on its way to a registry
+    PAGES = auto()  # for the proxy itself
+    REGISTRY = auto()  # to the local registries' own port
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a connection's requests are addressed to."""
@@ -37,6 +46,7 @@ class Place:
     scheme: str
     authority: str | None  # of the CONNECT; None: each request says it itself
     is_proxied: bool = False  # what names a host has come past the checks of those who do
+    is_registry: bool = False  # the local registries' own port
 
 
 @dataclass(eq=False)

@@ -7,12 +7,21 @@ in Python, and lets clients resume sessions.
 from collections import OrderedDict
 from collections.abc import Callable
 
+from mitmproxy.proxy import commands, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import ClientTLSLayer
+from mitmproxy.proxy.layers.tls import TlsStartClientHook
+from mitmproxy.tls import TlsData
 from OpenSSL import SSL
 
 from entrepot.ca.leaf import Leaf
 
 _CONTEXTS_MAX = 1000
 _HTTP11 = b"http/1.1"
+
+# Fatal alerts (RFC 8446 section 6).
+INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"
+UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
 
 
 class ClientTls:
@@ -35,6 +44,33 @@ class ClientTls:
         if len(self._contexts) > _CONTEXTS_MAX:
             self._contexts.popitem(last=False)
         return context
+
+
+class ClientTlsLayer(ClientTLSLayer):
+    """Where there is no certificate to show, the addon has said why: the client is told at once,
+    and nothing of its trust is guessed.
+    """
+
+    def __init__(self, context: Context, *, refusal: bytes) -> None:
+        super().__init__(context)
+        self._refusal = refusal
+        self._is_refused = False
+
+    def start_tls(self) -> layer.CommandGenerator[None]:
+        start = TlsData(self.conn, self.context)
+        yield TlsStartClientHook(start)
+        if start.ssl_conn is None:
+            self._is_refused = True
+            yield commands.SendData(self.conn, self._refusal)
+            yield commands.CloseConnection(self.conn)
+        else:
+            self.tls = start.ssl_conn
+
+    def on_handshake_error(self, err: str) -> layer.CommandGenerator[None]:
+        if self._is_refused:
+            self.event_to_child = self.errored  # type: ignore[method-assign]  # mitmproxy's idiom
+        else:
+            yield from super().on_handshake_error(err)
 
 
 def _context(leaf: Leaf) -> SSL.Context:
