@@ -3,7 +3,7 @@
     client namespace          proxy namespace              upstream namespace
     dockerd, containerd,  →   entrepot serve           →   Docker Hub, its tokens and its CDN
     podman, skopeo            docker-registry.local:3128   private.test, tunnelled.test,
-                              (and :443)                   guarded.test, its token server,
+                              (and :443)                   guarded.example.com and its tokens,
                                                            the local registry's process
 
 Names are the real ones: the proxy finds the upstreams by /etc/hosts, the clients know the proxy's
@@ -39,7 +39,7 @@ from tests.support.token_service import Auth
 PROXY_NAME, PROXY_PORT, DIRECT_PORT = "docker-registry.local", 3128, 443
 HUB, HUB_TOKENS, HUB_CDN = "registry-1.docker.io", "auth.docker.io", "production.cdn.test"
 PRIVATE, TUNNELLED = "private.test", "tunnelled.test"
-GUARDED, GUARDED_TOKENS = "guarded.test", "auth.guarded.test"
+GUARDED, GUARDED_TOKENS = "guarded.example.com", "auth.example.com"  # of one domain
 LOCAL = PROXY_NAME
 ANN = Credentials("ann", "correct horse")
 BOB = Credentials("bob", "battery staple")
