@@ -1,24 +1,28 @@
 """Credentials that were once good are an identity of their own, whatever tokens they get."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from urllib.parse import urlencode
 
 import pytest
 
-from entrepot.config.kinds import Seconds
-from entrepot.config.model import Auth
+from entrepot.config.kinds import Seconds, Secret
+from entrepot.config.model import Auth, Config
 from entrepot.engine import logins as logins_module
 from entrepot.engine.facts import Facts
 from entrepot.engine.logins import Logins
+from entrepot.engine.sealing import Secrets
 from entrepot.engine.token_service import TOKEN_PATH
-from entrepot.storage.memory import MemoryLedger
+from entrepot.storage.memory import MemoryLedger, MemoryStore
 from tests.support.clock import ManualClock
 from tests.support.content import Given
 from tests.support.engine import Rig, basic, blob_path, config_for, impatient, open_engine
 from tests.support.faults import AnswerWith, Hold
 from tests.support.registry import ScriptedRegistry
 from tests.support.token_service import Auth as RegistryAuth
+
+type Node = Callable[[Secrets], AbstractAsyncContextManager[Rig]]
 
 ALICE, BOB = basic("alice", "wonder"), basic("bob", "builder")
 CONTENT = Given(b"a layer")
@@ -38,11 +42,13 @@ def registry(request: pytest.FixtureRequest) -> Iterator[ScriptedRegistry]:
 
 @pytest.fixture
 async def rig(registry: ScriptedRegistry, clock: ManualClock) -> AsyncIterator[Rig]:
-    auth = Auth(verdict_ttl=Seconds(VERDICT_TTL_S), offline_grace=Seconds(OFFLINE_GRACE_S))
-    upstream = impatient(header_timeout=Seconds(1))
-    config = config_for(registry, auth=auth, upstream=upstream)
-    async with open_engine(registry, clock, config=config) as rig:
+    async with open_engine(registry, clock, config=config_of(registry)) as rig:
         yield rig
+
+
+def config_of(registry: ScriptedRegistry) -> Config:
+    auth = Auth(verdict_ttl=Seconds(VERDICT_TTL_S), offline_grace=Seconds(OFFLINE_GRACE_S))
+    return config_for(registry, auth=auth, upstream=impatient(header_timeout=Seconds(1)))
 
 
 async def test_what_is_known_of_a_login_outlives_its_tokens(rig: Rig) -> None:
@@ -147,3 +153,73 @@ async def test_a_token_service_that_hangs_is_no_end(rig: Rig) -> None:
     rig.registry.fault(Hold(), path="/token")
     rig.registry.fault(Hold(), path="/v2/")
     assert (await rig.ask(PATH, await rig.login(ALICE))).body == CONTENT.body
+
+
+class TestAnotherSecret:
+    """The same store and clients, with the secret replaced and that of before kept, or not."""
+
+    OLD, NEW = Secret("the secret of before"), Secret("the secret of now")
+    ROTATED = Secrets(NEW, (OLD,))
+
+    @pytest.fixture
+    def node(self, registry: ScriptedRegistry, clock: ManualClock) -> Node:
+        ledger, store = MemoryLedger(clock), MemoryStore(clock)
+        config = config_of(registry)
+        return lambda secrets: open_engine(
+            registry, clock, ledger=ledger, store=store, config=config, secrets=secrets
+        )
+
+    async def test_who_was_let_in_goes_on_in_an_outage(
+        self, node: Node, clock: ManualClock
+    ) -> None:
+        async with node(Secrets(self.OLD)) as rig:
+            await rig.ask(PATH, await rig.login(ALICE))
+            rig.registry.die()
+            clock.advance(VERDICT_TTL_S)
+            in_the_outage = await rig.login(ALICE)
+        async with node(self.ROTATED) as rig:
+            assert (await rig.ask(PATH, in_the_outage)).body == CONTENT.body
+            assert (await rig.ask(PATH, await rig.login(ALICE))).body == CONTENT.body
+            assert (await rig.ask(TOKEN_PATH, {"Authorization": BOB})).status == 502
+        async with node(Secrets(self.NEW)) as rig:
+            assert (await rig.ask(PATH, in_the_outage)).status == 401
+            assert (await rig.ask(TOKEN_PATH, {"Authorization": ALICE})).status == 502
+
+    async def test_who_is_refused_is_so_by_every_name(self, node: Node) -> None:
+        async with node(Secrets(self.OLD)) as rig:
+            await rig.ask(PATH, await rig.login(ALICE))
+        async with node(self.ROTATED) as rig:
+            token = await rig.login(ALICE)
+            rig.registry.make_private("app", "bob")
+            rig.registry.tokens.auth.users["alice"] = "changed"
+            assert (await rig.ask(TOKEN_PATH, {"Authorization": ALICE})).status == 401
+            rig.registry.die()
+            assert (await rig.ask(TOKEN_PATH, {"Authorization": ALICE})).status == 502
+        async with node(Secrets(self.OLD)) as rig:
+            assert (await rig.ask(TOKEN_PATH, {"Authorization": ALICE})).status == 502
+            assert (await rig.ask(PATH, token)).status in {401, 502}
+
+    async def test_what_is_learned_is_known_by_the_new_name(
+        self, node: Node, clock: ManualClock
+    ) -> None:
+        async with node(Secrets(self.OLD)) as rig:
+            await rig.ask(PATH, await rig.login(ALICE))
+        clock.advance(VERDICT_TTL_S)
+        async with node(self.ROTATED) as rig:
+            assert (await rig.ask(PATH, await rig.login(ALICE))).body == CONTENT.body
+        async with node(Secrets(self.NEW)) as rig:
+            rig.registry.die()
+            assert (await rig.ask(PATH, await rig.login(ALICE))).cache == "hit"
+
+    async def test_nodes_that_share_them_open_each_others_tokens(self, node: Node) -> None:
+        for one, other in (
+            (Secrets(self.NEW), Secrets(self.NEW)),
+            (Secrets(self.OLD), self.ROTATED),
+            (Secrets(self.NEW), Secrets(self.OLD, (self.NEW,))),
+        ):
+            async with node(one) as rig:
+                token = await rig.login(ALICE)
+                nobody = await rig.login()
+            async with node(other) as rig:
+                assert (await rig.ask(PATH, token)).body == CONTENT.body
+                assert (await rig.ask("/v2/", nobody)).status == 200
