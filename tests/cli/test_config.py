@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from entrepot.cli.config import config_group
-from entrepot.config.render import render_documented, shipped
+from entrepot.config.template import render_documented, shipped
 
 
 @pytest.fixture

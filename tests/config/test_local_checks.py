@@ -88,8 +88,8 @@ def test_ways_to_say_it(loading: Loading, settings: str) -> None:
         (
             f"{USER}, access: [{{users: [ann, bob, eve], allow: pull}}]",
             (
-                "access[0].users: there is no user 'bob' or 'eve': username names the only one, 'ann';"
-                " htpasswd in its place makes several"
+                "access[0].users: there is no user 'bob' or 'eve': username names the only one,"
+                " 'ann'; htpasswd in its place makes several"
             ),
         ),
         (
@@ -122,8 +122,8 @@ def test_ways_to_say_it(loading: Loading, settings: str) -> None:
         (
             f"{USER}, retention: [{{match: ci/*}}]",
             (
-                "retention[0]: expected keep_last, keep_for or keep_tags: without one, every tag that"
-                " it matches would be deleted; to keep all of them write keep_for: unlimited"
+                "retention[0]: expected keep_last, keep_for or keep_tags: without one, every tag"
+                " that it matches would be deleted; to keep all of them write keep_for: unlimited"
             ),
         ),
         (
@@ -186,8 +186,8 @@ def test_something_is_behind_it(loading: Loading, upstream: str) -> None:
         (
             "*.lan",
             (
-                "local_registries.*.lan: expected the name of one registry, host or host:port, and no"
-                " pattern"
+                "local_registries.*.lan: expected the name of one registry, host or host:port, and"
+                " no pattern"
             ),
         ),
         (
@@ -200,8 +200,8 @@ def test_something_is_behind_it(loading: Loading, upstream: str) -> None:
         (
             "a b",
             (
-                "local_registries: expected a registry's name: host, host:port or *.example.com; got"
-                " 'a b'"
+                "local_registries: expected a registry's name: host, host:port or *.example.com;"
+                " got 'a b'"
             ),
         ),
     ],

@@ -50,8 +50,8 @@ OWN = "this is the address of the proxy itself"
         (
             "upstream: 'http://b:1', hosts: ['docker-registry.local:3128']",
             (
-                "hosts: expected another port: docker-registry.local:3128 is the address of the proxy"
-                " itself"
+                "hosts: expected another port: docker-registry.local:3128 is the address of the"
+                " proxy itself"
             ),
         ),
     ],

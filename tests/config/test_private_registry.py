@@ -109,8 +109,8 @@ def test_a_shells_username_changes_nobody(loading: Loading) -> None:
             TWO,
             {"READ_ONLY": "true"},
             (
-                "READ_ONLY has no effect: there are several local registries; their users are said in"
-                " the file"
+                "READ_ONLY has no effect: there are several local registries; their users are said"
+                " in the file"
             ),
         ),
     ],
@@ -142,8 +142,8 @@ def test_what_cannot_be_meant_is_a_warning(
             UPSTREAM,
             (
                 "PRIVATE_REGISTRY: local_registries.{}: nobody may use it; expected username and"
-                " password_file for one user, htpasswd for several, or anonymous: [pull] for everybody"
-                " without a password"
+                " password_file for one user, htpasswd for several, or anonymous: [pull] for"
+                " everybody without a password"
             ),
         ),
         (
@@ -160,8 +160,8 @@ def test_what_cannot_be_meant_is_a_warning(
         (
             UPSTREAM | LOGIN | {"PASSWORD_FILE": "/no/hunter"},
             (
-                "PASSWORD_FILE: local_registries.{}.password_file: expected a file that can be read;"
-                " /no/hunter: No such file or directory"
+                "PASSWORD_FILE: local_registries.{}.password_file: expected a file that can be"
+                " read; /no/hunter: No such file or directory"
             ),
         ),
         (

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from entrepot.cli.options import config_option, load_for_cli, load_loudly
-from entrepot.config.render import plain, render, render_documented, shipped
+from entrepot.config.render import plain, render
+from entrepot.config.template import render_documented, shipped
 
 
 @click.group("config")

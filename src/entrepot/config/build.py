@@ -57,11 +57,11 @@ def leaves(kind: type = Config, path: KeyPath = ()) -> Iterator[tuple[KeyPath, H
     for name, hint in hints(kind).items():
         if isinstance(hint.kind, type) and is_dataclass(hint.kind):
             yield from leaves(hint.kind, (*path, name))
-        elif get_origin(hint.kind) is not dict and not is_dataclass(_item_hint(hint).kind):
+        elif get_origin(hint.kind) is not dict and not is_dataclass(item_hint(hint).kind):
             yield (*path, name), hint
 
 
-def _item_hint(hint: Hint) -> Hint:
+def item_hint(hint: Hint) -> Hint:
     return read_hint(get_args(hint.kind)[0]) if get_origin(hint.kind) is tuple else hint
 
 
@@ -130,9 +130,9 @@ class Builder:
         return registries
 
     def _tuple(self, hint: Hint, node: Node, path: KeyPath) -> Any:
-        item_hint = _item_hint(hint)
+        of_items = item_hint(hint)
         if isinstance(node, Scalar):
-            if is_dataclass(item_hint.kind):
+            if is_dataclass(of_items.kind):
                 return self._wrong(node, path, "a list")
             items: tuple[Node, ...] = self._split(hint, node, path)
         elif isinstance(node, Sequence):
@@ -141,14 +141,14 @@ class Builder:
             return self._wrong(node, path, "a list")
         values = []
         for number, item in enumerate(items):
-            value = self._value(item_hint, item, (*path, f"[{number}]"))
+            value = self._value(of_items, item, (*path, f"[{number}]"))
             if value is _NOTHING and isinstance(item, Scalar) and item.is_null:
                 self._wrong(item, (*path, f"[{number}]"), "a value")
             values.append(value)
         return _NOTHING if any(value is _NOTHING for value in values) else tuple(values)
 
     def _split(self, hint: Hint, node: Scalar, path: KeyPath) -> tuple[Scalar, ...]:
-        if _item_hint(hint).kind is Secret:
+        if item_hint(hint).kind is Secret:
             # As in a file of them: one may hold blanks.
             words = [line.strip() for line in node.text.splitlines()]
         elif hint.form is not Form.COMMAND:

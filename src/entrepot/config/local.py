@@ -99,8 +99,8 @@ class LocalRegistry:
     )
     access: tuple[AccessRule, ...] = setting(
         (),
-        "Who may do what in which repositories: the first rule that matches both decides. Without"
-        " one: users may do everything, others what anonymous says.",
+        "Who may do what in which repositories: the first rule that matches both decides. Where"
+        " none does, users may do everything, others what anonymous says.",
     )
     read_only: bool = setting(False, "Refuse all writes.")
     tag_ttl: Seconds = setting(
@@ -109,6 +109,6 @@ class LocalRegistry:
     retention: tuple[RetentionRule, ...] = setting(
         (),
         "Which tags are deleted: the first rule that matches the repository decides, and a tag goes"
-        " that nothing in it keeps. Without one: none.",
+        " that nothing in it keeps. Where none does, all are kept.",
     )
     gc: GarbageCollection = setting(GarbageCollection, "How its storage is kept small.")
