@@ -26,7 +26,10 @@ def registry() -> Iterator[ScriptedRegistry]:
 
 @pytest.fixture
 async def rig(registry: ScriptedRegistry, clock: ManualClock) -> AsyncIterator[Rig]:
-    config = config_for(registry, push="allow", username="robot", password=Secret("s3cr3t"))
+    robot = Secret("s3cr3t")
+    config = config_for(
+        registry, push="allow", push_as="operator", username="robot", password=robot
+    )
     async with open_engine(registry, clock, config=config) as rig:
         await rig.ask("/v2/")
         yield rig

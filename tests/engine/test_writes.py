@@ -112,7 +112,7 @@ async def test_what_waits_for_a_token_in_vain_has_written_nothing(
     clock: ManualClock, method: str
 ) -> None:
     with ScriptedRegistry(auth=Auth("bearer")) as registry:
-        config = config_for(registry, push="allow")
+        config = config_for(registry, push="allow", push_as="operator")
         async with open_engine(registry, clock, config=config) as rig:
             image = registry.add_image("app", "1.0")
             headers = accepting(image) | await rig.login()

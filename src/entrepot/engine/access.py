@@ -13,7 +13,7 @@ from entrepot.clock import Clock
 from entrepot.config.model import Auth
 from entrepot.engine.ask import Ask, Origin
 from entrepot.engine.facts import Facts
-from entrepot.engine.identity import PROXY, Identity
+from entrepot.engine.identity import Identity
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.errors import UpstreamError
 from entrepot.oci.digest import Digest
@@ -48,7 +48,8 @@ class Access:
             return known
         # What is open to who brings nothing is so to who brings credentials; but while the
         # upstream can judge those, it is asked.
-        is_open = await self._standing_of(ask, ask.repository, PROXY) is not Standing.UNKNOWN
+        of_nobody = await self._standing_of(ask, ask.repository, ask.nobody)
+        is_open = of_nobody is not Standing.UNKNOWN
         return Standing.AGED if is_open else Standing.UNKNOWN
 
     async def _standing_of(
@@ -95,7 +96,7 @@ class Access:
         next repository.
         """
         for registry, repository in await self._facts.holders(digest):
-            if registry == ask.registry:
+            if registry == ask.registry and ask.grant.may("pull", repository):
                 known = await self._standing_of(ask, repository, ask.identity)
                 if known is not Standing.UNKNOWN:
                     return True

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from entrepot.cache.entitlement import Standing, standing
+from entrepot.cache.permission import UNLIMITED, Grant
 from entrepot.clock import Clock
 from entrepot.config.model import Auth
 from entrepot.engine.facts import Facts
 from entrepot.engine.held import HeldManifests
-from entrepot.engine.identity import Identity
+from entrepot.engine.identity import PROXY, Identity
 from entrepot.engine.message import Request, Trace
 from entrepot.engine.sites import Site
 from entrepot.errors import UpstreamError
@@ -34,6 +35,8 @@ class Ask:
     repository: Repository | None
     identity: Identity
     trace: Trace
+    grant: Grant = UNLIMITED  # by the operator's rules
+    nobody: Identity = PROXY  # who this client would be without credentials
 
     @property
     def registry(self) -> str:
@@ -50,6 +53,11 @@ class Ask:
     @property
     def is_head(self) -> bool:
         return self.request.method == "HEAD"
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether its repository may be pushed to: then what is there is the upstream's to say."""
+        return self.repository is not None and self.grant.may("push", self.repository)
 
     def about(self, path: str) -> "Ask":
         """The same client asking for something else of the same repository."""
@@ -98,6 +106,7 @@ class Origin:
         """A successful answer, or UpstreamError with its status."""
         if ask.identity.is_expired:
             raise TokenExpired(f"{ask.registry}: a token is needed, and there was none to be had")
+        is_local = ask.site.local is not None  # who may see what there was decided at the gate
         request = UpstreamRequest(
             method=method,
             path=ask.request.target,
@@ -105,7 +114,8 @@ class Origin:
             repository=ask.repository,
             authorization=ask.identity.authorization,
             # A catalog shows all that the operator may see, asked for by anybody.
-            is_anonymous=ask.repository is None and not ask.identity.is_own,
+            is_anonymous=ask.repository is None and not ask.identity.is_own and not is_local,
+            is_stranger=ask.identity.is_stranger,
             header_timeout_s=None if is_patient else self._revalidate_timeout_s,
             is_bulk=is_bulk,
         )
@@ -126,7 +136,7 @@ class Origin:
         there, too, and so does who was a reader once.
         """
         verdict = await self._facts.verdict(ask.registry, ask.repository, ask.identity)
-        if not ask.identity.is_own:
+        if ask.identity == PROXY:
             return verdict is not None
         return standing(verdict, self._settings, self._clock.now()) is Standing.FRESH
 

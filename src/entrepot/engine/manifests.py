@@ -67,7 +67,7 @@ class Manifests:
 
     async def respond(self, ask: Ask, route: ManifestRoute) -> Response:
         try:
-            if ask.is_head and ask.site.settings.push == "allow":
+            if ask.is_head and ask.is_writable:
                 return await self._existence(ask, route)
             return await self._from_cache(ask, route)
         except _NotKeptError:

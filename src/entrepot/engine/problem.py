@@ -22,6 +22,7 @@ _BY_STATUS = {
     400: ErrorCode.UNSUPPORTED,
     401: ErrorCode.UNAUTHORIZED,
     403: ErrorCode.DENIED,
+    404: ErrorCode.UNSUPPORTED,
     405: ErrorCode.UNSUPPORTED,
     429: ErrorCode.TOOMANYREQUESTS,
     502: ErrorCode.UNAVAILABLE,

@@ -87,7 +87,9 @@ class Service:
         except UpstreamError as error:
             if error.status != _UNAUTHORIZED and not isinstance(error, TokenExpired):
                 raise
-            return await self._tokens.challenge(request, site, _repository_of(route), trace)
+            # As `_describe` and `Uploads` found it, also where the path does not say it.
+            repository = Repository(trace.repository) if trace.repository else None
+            return await self._tokens.challenge(request, site, repository, trace)
 
     async def _route(self, request: Request, site: Site, route: Route, trace: Trace) -> Response:
         _describe(trace, route)

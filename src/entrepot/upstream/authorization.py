@@ -110,15 +110,15 @@ class Authorizer:
     async def _fulfil(
         self, challenge: Challenge, origin: Origin, request: UpstreamRequest
     ) -> str | None:
-        is_own = origin in self._own.origins
+        may_use_credentials = origin in self._own.origins and not request.is_stranger
         if challenge.scheme == "basic":
-            source = self._own.credentials
-            credential = await source.get() if is_own and source is not None else None
+            source = self._own.credentials if may_use_credentials else None
+            credential = None if source is None else await source.get()
             if credential is None or credential.is_identity_token:
                 return None
             return basic(credential)
         realm = parse_realm(challenge.realm)
-        credential = await self._credential_for(Origin.of(realm)) if is_own else None
+        credential = await self._credential_for(Origin.of(realm)) if may_use_credentials else None
         wanted = TokenRequest(realm, challenge.service, challenge.scope or _scope(request))
         token = await self._tokens.get(wanted, credential)
         return None if token is None else f"Bearer {token}"
@@ -140,13 +140,16 @@ class Authorizer:
 
 def _subject(request: UpstreamRequest) -> str:
     name = request.repository or request.path.partition("?")[0]
-    return f"{request.actions} {name}"
+    return " ".join(filter(None, (request.actions, name, request.mounted_from)))
 
 
 def _scope(request: UpstreamRequest) -> str:
     if request.repository is None:
         return ""
-    return f"repository:{request.repository}:{request.actions}"
+    scope = f"repository:{request.repository}:{request.actions}"
+    if request.mounted_from is None:
+        return scope
+    return f"{scope} repository:{request.mounted_from}:pull"
 
 
 def parse_realm(text: str) -> URL:

@@ -46,9 +46,12 @@ class UpstreamRequest:
     headers: Mapping[str, str]  # what is to be sent on
     repository: Repository | None = None  # for the token's scope; None: no scope
     actions: str = "pull"  # of the scope: "pull", "pull,push", "delete", "*"
+    mounted_from: Repository | None = None  # read besides, by who mounts its blob
     # The client's own; then it alone is used, as it is, towards the registry's own endpoints.
     authorization: str | None = None
     is_anonymous: bool = False  # without any right at all, and without asking for one
+    # Of somebody whom no credentials of the operator serve: with a token for nobody, if any.
+    is_stranger: bool = False
     # A body that may take long: such leave some connections to what is short.
     is_bulk: bool = False
     body: AsyncIterator[bytes] | None = None
