@@ -16,15 +16,24 @@ from entrepot import __version__
 from entrepot.ca.authority import Authority, directory_of
 from entrepot.ca.names import vouched_names
 from entrepot.clock import Clock, SystemClock
+from entrepot.config.convert import parse_address
 from entrepot.config.model import Config
 from entrepot.engine.assembly import Engine, Ground
+from entrepot.engine.local_names import LocalNames
 from entrepot.engine.message import Exchange, Request, Response
 from entrepot.engine.problem import problem
 from entrepot.errors import ConfigError, StorageError, system_reason
-from entrepot.interception.addon import EntrepotAddon, listening_ports, open_connections
+from entrepot.interception.addon import (
+    EntrepotAddon,
+    listening_ports,
+    open_connections,
+    registry_ports,
+)
+from entrepot.interception.clients import ClientPolicy
 from entrepot.interception.exchange import ExchangeRunner
+from entrepot.interception.http_layer import Entrance
 from entrepot.interception.tls import ClientTls
-from entrepot.interception.tunnel import ClientPolicy, TunnelPolicy, resolve_by
+from entrepot.interception.tunnel import TunnelPolicy, resolve_by
 from entrepot.local.keeper import Doorkeeper
 from entrepot.observability.journal import log_exchange
 from entrepot.observability.metrics import Metrics, Readings
@@ -36,6 +45,7 @@ from entrepot.upstream.fleet import Upstreams
 from entrepot.upstream.resolver import SystemResolver
 from entrepot.web.health import Health
 from entrepot.web.pages import Figures, Pages
+from entrepot.web.registry_port import RegistryPort, not_here
 
 # Names to tunnel to are the clients' choice: some that nobody answers for keep as many threads.
 _RESOLVER_THREADS = 64
@@ -73,22 +83,46 @@ class Front:
             base.tasks,
         )
         self.engine = Engine(config, ground, Upstreams(config, clock=base.clock), fetched)
-        self._clients = ClientPolicy(config.clients)
+        self.clients = ClientPolicy(config.clients, base.guesses)
         self.tunnels = TunnelPolicy(
             config.tunnel,
             own_names={config.hostname, "localhost"},
             own_ports=listening_ports,
+            registry_ports=registry_ports,
             resolve=resolve_by(base.resolver),
         )
+        self.names = LocalNames(
+            self.engine.sites,
+            hostname=config.hostname,
+            port=parse_address(config.registry_listen)[1] if config.registry_listen else None,
+        )
+        self.registry_port = RegistryPort(
+            self.names,
+            serves=self.serves,
+            answer=self.engine.service.respond,
+            proxy=_default_host(config),
+        )
+        self.engine.upstreams.watch(base.tasks)
 
     def serves(self, peer: str) -> bool:
-        return self._clients.allows(peer)
+        return self.clients.allows(peer)
 
     def admits(self, proxy_authorization: str) -> bool:
-        return self._clients.admits(proxy_authorization)
+        return self.clients.admits(proxy_authorization)
 
     def intercepts(self, host: str, port: int) -> bool:
-        return self.engine.sites.find(host, port) is not None
+        return (self.engine.sites.find(host, port) or self.names.at_port(host, port)) is not None
+
+    def registry_name(self, sni: str | None, address: str) -> str | None:
+        return self.names.shown(sni, address)
+
+    async def respond(self, request: Request) -> Response:
+        """To what came through the proxy."""
+        host, scheme = request.host, request.scheme
+        site = self.engine.sites.by_authority(host, scheme) or self.names.proxied(host, scheme)
+        if site is None:  # reloaded away between CONNECT and request
+            return problem(421, ErrorCode.DENIED, f"{host} is not a registry of this proxy")
+        return await self.engine.service.respond(request, site)
 
 
 class Proxy:
@@ -109,11 +143,17 @@ class Proxy:
                     "store": base.store.check_writable,
                     "ca": self._check_ca,
                 },
-                {"room": lambda: base.store.shortage, "pushes": base.keeper.held_back},
+                {
+                    "room": lambda: base.store.shortage,
+                    "pushes": base.keeper.held_back,
+                    "upstreams": lambda: "; ".join(self.front.engine.upstreams.ailments()),
+                },
             ),
             figures=self._figures,
             metrics=self.metrics.render,
             default_host=_default_host(config),
+            version=__version__,
+            check=self._check_login,
         )
         self._fronts.append(Front(config, base, self.metrics.fetched))
         self.addon = EntrepotAddon(
@@ -156,13 +196,16 @@ class Proxy:
         for front in self._fronts:
             await front.engine.aclose()
 
-    async def _respond(self, request: Request, *, is_own_page: bool) -> Response:
-        if is_own_page:
-            return await self._pages.respond(request)
-        site = self.front.engine.sites.by_authority(request.host, request.scheme)
-        if site is None:  # reloaded away between CONNECT and request
-            return problem(421, ErrorCode.DENIED, f"{request.host} is not a registry of this proxy")
-        return await self.front.engine.service.respond(request, site)
+    async def _respond(self, request: Request, entrance: Entrance) -> Response:
+        front = self.front
+        match entrance:
+            case Entrance.PROXY:
+                return await front.respond(request)
+            case Entrance.REGISTRY:
+                return await front.registry_port.respond(request)
+            case Entrance.PAGES:
+                misled = not_here(request, front.names, proxy=_default_host(front.config))
+                return misled or await self._pages.respond(request)
 
     def _observe(self, exchange: Exchange) -> None:
         self.metrics.observe(exchange)
@@ -185,7 +228,6 @@ class Proxy:
         totals = self.metrics.totals()
         store = self._base.store.statistics()
         return Figures(
-            version=__version__,
             registries=tuple(sorted(self.front.config.served)),
             requests=totals.requests,
             hits=totals.hits,
@@ -195,6 +237,9 @@ class Proxy:
             store_entries=store.entries,
             ca_days_left=int(self._base.authority.days_left(self._base.clock.now())),
         )
+
+    async def _check_login(self, client: str, authorization: str) -> bool:
+        return await self.front.clients.knows(client, authorization)
 
     async def _check_process(self) -> None:
         if self.is_draining:

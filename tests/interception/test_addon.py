@@ -10,18 +10,22 @@ from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.tcp import TCPLayer
 from OpenSSL import SSL
 
-from entrepot.config.kinds import Seconds
+from entrepot.config.kinds import Seconds, Secret
 from entrepot.config.model import Clients, Config, Tunnel
 from entrepot.errors import ConfigError
 from entrepot.interception.addon import listening_ports, open_connections
-from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer
+from entrepot.interception.clients import NO_PASSWORD, ClientPolicy
+from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer, Login
 from entrepot.interception.tunnel import Allowed, Refused, TunnelPolicy
 from entrepot.interception.tunnel_layer import Pace
+from entrepot.passwords.guesses import Guesses
 from tests.interception.conversation import PEER, make_context
 from tests.interception.house import PUBLIC, Front, House
 from tests.interception.leaves import HOST
 from tests.interception.line import Line
 from tests.interception.test_front_layer import CLIENT_HELLO
+from tests.support.clock import ManualClock
+from tests.support.engine import basic
 
 
 @pytest.fixture
@@ -80,6 +84,28 @@ class TestJudge:
         assert isinstance(destination.judgement, Refused)
         assert destination.judgement.status == 500
         assert "ZeroDivisionError" in caplog.text
+
+
+class TestLogin:
+    async def test_the_policy_is_asked(self, house: House) -> None:
+        login = Login(PEER, "")
+        await house.addon.entrepot_login(login)
+        assert login.refusal is None
+        ann = Clients(username="ann", password=Secret("right"))
+        house.front.clients = ClientPolicy(ann, Guesses(ManualClock()))
+        for password, refusal in (("wrong", NO_PASSWORD), ("right", None)):
+            login = Login(PEER, basic("ann", password))
+            await house.addon.entrepot_login(login)
+            assert login.refusal == refusal
+
+    async def test_it_fails_closed(self, house: House, caplog: pytest.LogCaptureFixture) -> None:
+        house.is_broken = True
+        login = Login(PEER, basic("ann", "hunter2"), refusal=None)
+        await house.addon.entrepot_login(login)
+        assert login.refusal is not None
+        assert login.refusal.status == 500
+        assert "ZeroDivisionError" in caplog.text
+        assert "hunter2" not in caplog.text
 
 
 class TestTls:
@@ -178,7 +204,7 @@ class TestConnections:
             with house.knows(line):
                 assert open_connections() == 1
                 line.say(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\n\r\n")
-                assert (await line.heard(b"/healthz")).endswith(b"True /healthz")
+                assert (await line.heard(b"/healthz")).endswith(b"PAGES /healthz")
         assert len(house.observed) == 1
 
     @pytest.mark.parametrize(
@@ -207,7 +233,7 @@ class TestConnections:
             with house.knows(line):
                 client = await connected(line, house.leaves.trusting())
                 await client.say(b"GET /v2/ HTTP/1.1\r\nHost: registry.test\r\n\r\n")
-                assert (await client.heard(b"/v2/")).endswith(b"False /v2/")
+                assert (await client.heard(b"/v2/")).endswith(b"PROXY /v2/")
 
     async def test_a_client_that_does_not_trust_us(
         self, house: House, caplog: pytest.LogCaptureFixture

@@ -14,6 +14,7 @@ from entrepot.interception.front_layer import (
     ClosedLayer,
     Destination,
     EntrepotJudgeHook,
+    EntrepotLoginHook,
     FrontLayer,
 )
 from entrepot.interception.http1 import MAX_HEAD
@@ -44,12 +45,13 @@ ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 class Reception:
     header_timeout_s: float = 60
     connect_timeout_s: float = 10
+    known: str | None = None  # the Authorization that is known to be right, where one is asked for
 
     def serves(self, peer: str) -> bool:
         return peer == PEER
 
     def admits(self, proxy_authorization: str) -> bool:
-        return True
+        return self.known is None or proxy_authorization.strip() == self.known
 
     def intercepts(self, host: str, port: int) -> bool:
         return (host, port) in {("registry.test", 443), ("plain.test", 80), ("2001:db8::1", 443)}
@@ -300,6 +302,81 @@ class TestAbsoluteForm:
         told = talk.hear(b"GET " + target + b" HTTP/1.1\r\n\r\n")
         assert status_of(talk.sent) == 400
         assert every(told, EntrepotJudgeHook) == []
+
+
+class TestPasswords:
+    LOGIN = b"Proxy-Authorization: Basic YW5uOm9uZQ==\r\n\r\n"
+    CONNECT = b"CONNECT registry.test:443 HTTP/1.1\r\n" + LOGIN
+
+    @pytest.fixture
+    def talk(self) -> Conversation:
+        return Conversation(lambda context: FrontLayer(context, Reception(known="Basic known")))
+
+    @staticmethod
+    def hook(told: list[Command]) -> EntrepotLoginHook:
+        return only(told, EntrepotLoginHook)
+
+    def checked(
+        self, talk: Conversation, told: list[Command], refusal: Refused | None = None
+    ) -> list[Command]:
+        hook = self.hook(told)
+        hook.login.refusal = refusal
+        return talk.complete(hook)
+
+    def test_those_that_are_known_cost_no_step_more(self, talk: Conversation) -> None:
+        told = talk.hear(
+            b"CONNECT registry.test:443 HTTP/1.1\r\nProxy-Authorization: Basic known\r\n\r\n"
+        )
+        assert every(told, EntrepotLoginHook) == []
+        assert talk.sent == ESTABLISHED
+
+    @pytest.mark.parametrize("given", [b"", b"Proxy-Authorization: Bearer x\r\n", b"Proxy-Author"])
+    def test_without_one_the_answer_comes_at_once(self, talk: Conversation, given: bytes) -> None:
+        told = talk.hear(b"CONNECT registry.test:443 HTTP/1.1\r\n" + given + b"\r\n\r\n")
+        assert every(told, EntrepotLoginHook) == []
+        assert status_of(talk.sent) == 407
+        assert b'\r\nProxy-Authenticate: Basic realm="Entrepot"\r\n' in talk.sent
+
+    def test_others_are_checked(self, talk: Conversation) -> None:
+        login = self.hook(talk.hear(self.CONNECT)).login
+        assert (login.client, login.authorization.strip()) == (PEER, "Basic YW5uOm9uZQ==")
+        assert "YW5u" not in repr(login)
+        assert talk.sent == b""
+
+    def test_nobody_checked_is_refused(self, talk: Conversation) -> None:
+        talk.complete(self.hook(talk.hear(self.CONNECT)))
+        assert status_of(talk.sent) == 500
+
+    def test_right_ones_go_on_where_they_were_going(self, talk: Conversation) -> None:
+        told = talk.hear(self.CONNECT)
+        talk.hear(CLIENT_HELLO)
+        told = self.checked(talk, told)
+        assert talk.sent == ESTABLISHED
+        assert only(told, TlsClienthelloHook)
+
+    def test_elsewhere_too(self, talk: Conversation) -> None:
+        told = talk.hear(b"GET http://other.test/x HTTP/1.1\r\n" + self.LOGIN)
+        told = judged(talk, self.checked(talk, told), HERE)
+        assert opened(talk, told) == (
+            b"GET /x HTTP/1.1\r\nHost: other.test\r\nConnection: close\r\n\r\n"
+        )
+
+    @pytest.mark.parametrize(
+        "refusal", [Refused(407, "no", {"X": "y"}), Refused(429, "later", {"X": "y"})]
+    )
+    def test_wrong_ones_are_refused(self, talk: Conversation, refusal: Refused) -> None:
+        told = self.checked(talk, talk.hear(self.CONNECT), refusal)
+        assert status_of(talk.sent) == refusal.status
+        assert b"\r\nX: y\r\n" in talk.sent
+        assert half_closed(told) == [talk.client]
+
+    def test_a_client_that_leaves_meanwhile(self, talk: Conversation) -> None:
+        told = talk.hear(self.CONNECT)
+        assert closed(talk.lose()) == [talk.client]
+        assert self.checked(talk, told) == []
+
+    def test_own_pages_are_asked_for_without(self, talk: Conversation) -> None:
+        assert asked(talk.hear(b"GET /ca.crt HTTP/1.1\r\nHost: proxy\r\n\r\n"))
 
 
 class TestRefusals:

@@ -357,6 +357,7 @@ class TestResponse:
             (400, "UNSUPPORTED"),
             (403, "DENIED"),
             (407, "DENIED"),
+            (429, "TOOMANYREQUESTS"),
             (500, "UNAVAILABLE"),
             (504, "UNAVAILABLE"),
         ],

@@ -11,14 +11,14 @@ from OpenSSL import SSL
 
 from entrepot.errors import ConfigError
 from entrepot.interception.addon import EntrepotAddon
-from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer
+from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer, Login
 from entrepot.interception.http1 import Head
 from entrepot.interception.http_layer import ClientExchange, Place
 from entrepot.interception.late_addon import LateAddon
 from entrepot.interception.request_body import RequestBody
 from entrepot.interception.tunnel import Allowed, Refused
 from entrepot.interception.tunnel_layer import Pace
-from tests.interception.conversation import make_context
+from tests.interception.conversation import PEER, make_context
 from tests.interception.house import Front, House
 from tests.interception.leaves import HOST
 
@@ -80,6 +80,8 @@ async def is_closed(house: Late, caplog: pytest.LogCaptureFixture) -> bool:
     """Every hook of it leads nowhere."""
     destination = Destination("other.test", 443)
     await house.late.entrepot_judge(destination)
+    login = Login(PEER, "")
+    await house.late.entrepot_login(login)
     data = starting_tls()
     house.late.tls_start_client(data)
     house.late.tls_failed_client(data)
@@ -92,6 +94,7 @@ async def is_closed(house: Late, caplog: pytest.LogCaptureFixture) -> bool:
     return (
         isinstance(first_layer(house), ClosedLayer)
         and isinstance(destination.judgement, Refused)
+        and isinstance(login.refusal, Refused)
         and data.ssl_conn is None
         and not house.observed
         and not caplog.records
@@ -127,6 +130,9 @@ async def test_when_it_runs_the_addon_is_asked(
     destination = Destination("other.test", 443)
     await house.late.entrepot_judge(destination)
     assert isinstance(destination.judgement, Allowed)
+    login = Login(PEER, "")
+    await house.late.entrepot_login(login)
+    assert login.refusal is None
     data = starting_tls()
     house.late.tls_start_client(data)
     assert isinstance(data.ssl_conn, SSL.Connection)
@@ -139,7 +145,7 @@ async def test_its_connections_are_its_own(house: Late) -> None:
     async with house.line(house.late) as line:
         with house.knows(line):
             line.say(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\n\r\n")
-            assert await line.heard(b"True /healthz")
+            assert await line.heard(b"PAGES /healthz")
             house.late.entrepot_pace(Pace(line.handler.client, may_read=False))
             assert not line.transport.is_reading()
 

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from entrepot.config.kinds import Seconds
-from entrepot.config.model import Clients, Tunnel
+from entrepot.config.model import Tunnel
 from entrepot.interception.tunnel import (
     Allowed,
-    ClientPolicy,
     Judgement,
     Ourselves,
     Refused,
@@ -185,23 +184,3 @@ async def test_the_system_knows_its_own_names() -> None:
     resolver = SystemResolver()
     assert "127.0.0.1" in await resolve_by(resolver)("localhost", 443)
     await resolver.close()
-
-
-@pytest.mark.parametrize(
-    ("peer", "is_served"),
-    [
-        ("127.0.0.1", True),
-        ("10.1.2.3", True),
-        ("::1", True),
-        ("::ffff:10.1.2.3", True),
-        ("fe80::1%eth0", True),
-        ("fd12::1", True),
-        ("8.8.8.8", False),
-        ("::ffff:8.8.8.8", False),
-        ("2606:4700::1", False),
-        ("", False),
-        ("nonsense", False),
-    ],
-)
-def test_clients(peer: str, *, is_served: bool) -> None:
-    assert ClientPolicy(Clients()).allows(peer) is is_served

@@ -2,19 +2,19 @@ import asyncio
 import json
 import re
 import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from entrepot.engine.message import Headers, Request, Response
-from entrepot.errors import StorageError
+from entrepot.errors import StorageError, TooManyGuesses
 from entrepot.web.health import Health
 from entrepot.web.pages import Figures, Pages, readable_size, trust_scripts
 from tests.support.pki import TestAuthority
 
 DEFAULT = "docker-registry.local:3128"
 FIGURES = Figures(
-    version="1.2.3",
     registries=("docker.io", "<b>registry</b>"),
     requests=100,
     hits=90,
@@ -25,6 +25,7 @@ FIGURES = Figures(
     ca_days_left=364,
 )
 FINGERPRINT = "AB:CD"
+PEER = "192.0.2.7"
 HOSTILE = [
     "'; rm -rf /; '",
     "a b",
@@ -76,8 +77,28 @@ def notes() -> list[str]:
     return []
 
 
+@dataclass
+class Desk:
+    """Where clients log in, if they must."""
+
+    right: str | None = None
+    is_tired: bool = False
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    async def check(self, client: str, authorization: str) -> bool:
+        self.asked.append((client, authorization))
+        if self.is_tired:
+            raise TooManyGuesses(8)
+        return self.right is None or authorization == self.right
+
+
 @pytest.fixture
-def pages(pems: tuple[str, str], problems: list[str], notes: list[str]) -> Pages:
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+def pages(pems: tuple[str, str], problems: list[str], notes: list[str], desk: Desk) -> Pages:
     async def check() -> None:
         if problems:
             raise StorageError(problems[0])
@@ -91,14 +112,25 @@ def pages(pems: tuple[str, str], problems: list[str], notes: list[str]) -> Pages
         figures=lambda: FIGURES,
         metrics=lambda: b"entrepot_fills 0.0\n",
         default_host=DEFAULT,
+        version="1.2.3",
+        check=desk.check,
     )
 
 
 async def page(
-    pages: Pages, path: str, *, method: str = "GET", host: str = DEFAULT, accept: str = ""
+    pages: Pages,
+    path: str,
+    *,
+    method: str = "GET",
+    host: str = DEFAULT,
+    accept: str = "",
+    authorization: str = "",
 ) -> Response:
-    headers = Headers([("Host", host), *([("Accept", accept)] if accept else [])])
-    return await pages.respond(Request(method=method, path=path, headers=headers))
+    given = {"Host": host, "Accept": accept, "Authorization": authorization}
+    headers = Headers([(name, value) for name, value in given.items() if value or name == "Host"])
+    path, _, query = path.partition("?")
+    request = Request(method=method, path=path, query=query, headers=headers, client=PEER)
+    return await pages.respond(request)
 
 
 def text_of(response: Response) -> str:
@@ -201,6 +233,83 @@ class TestTheFrontPage:
         text = text_of(await page(pages, "/", host=host, accept=accept))
         assert not host or host not in text
         assert f"http://{DEFAULT}/ca.crt" in text
+
+
+class TestWhereClientsLogIn:
+    """What bootstraps a client and what a load balancer asks stays open; what is held does not."""
+
+    RIGHT = "Basic right"
+
+    @pytest.fixture
+    def desk(self) -> Desk:
+        return Desk(right=self.RIGHT)
+
+    @pytest.mark.parametrize("path", ["/ca.crt", "/healthz", "/readyz", "/setup/systemd"])
+    @pytest.mark.parametrize("authorization", ["", "Basic wrong"])
+    async def test_open_pages_check_nothing(
+        self, pages: Pages, desk: Desk, path: str, authorization: str
+    ) -> None:
+        assert (await page(pages, path, authorization=authorization)).status == 200
+        assert desk.asked == []
+
+    @pytest.mark.parametrize("authorization", ["", "Basic wrong"])
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    async def test_metrics_ask_for_a_password(
+        self, pages: Pages, authorization: str, method: str
+    ) -> None:
+        response = await page(pages, "/metrics", authorization=authorization, method=method)
+        assert response.status == 401
+        assert response.headers["WWW-Authenticate"].startswith('Basic realm="Entrepot"')
+        assert "entrepot_fills" not in text_of(response)
+
+    async def test_metrics_with_it(self, pages: Pages, desk: Desk) -> None:
+        response = await page(pages, "/metrics", authorization=self.RIGHT)
+        assert response.body == b"entrepot_fills 0.0\n"
+        assert desk.asked == [(PEER, self.RIGHT)]
+
+    @pytest.mark.parametrize("accept", ["*/*", "text/html"])
+    async def test_the_front_page_without_it_tells_how_to_use_it_alone(
+        self, pages: Pages, accept: str
+    ) -> None:
+        text = text_of(await page(pages, "/", accept=accept))
+        for shown in ("1.2.3", FINGERPRINT, f"http://{DEFAULT}/setup/systemd"):
+            assert shown in text
+        for hidden in ("docker.io", "5.0 MB", "364", "Registries"):
+            assert hidden not in text
+
+    @pytest.mark.parametrize("accept", ["*/*", "text/html"])
+    async def test_the_front_page_with_it(self, pages: Pages, accept: str) -> None:
+        text = text_of(await page(pages, "/", accept=accept, authorization=self.RIGHT))
+        for shown in ("docker.io", "5.0 MB", "364 days"):
+            assert shown in text
+
+    @pytest.mark.parametrize(
+        ("path", "authorization", "status"),
+        [
+            ("/?login", "", 401),
+            ("/?login", "Basic right", 200),
+            ("/?logout", "", 200),
+            ("/", "Basic wrong", 401),
+        ],
+    )
+    async def test_who_would_log_in_is_asked_to(
+        self, pages: Pages, path: str, authorization: str, status: int
+    ) -> None:
+        response = await page(pages, path, authorization=authorization)
+        assert response.status == status
+        assert ("WWW-Authenticate" in response.headers) == (status == 401)
+
+    async def test_the_front_page_leads_there(self, pages: Pages) -> None:
+        assert '"/?login"' in text_of(await page(pages, "/", accept="text/html"))
+
+    @pytest.mark.parametrize("path", ["/", "/metrics"])
+    async def test_who_guessed_too_often_is_told_when_to_come_again(
+        self, pages: Pages, desk: Desk, path: str
+    ) -> None:
+        desk.is_tired = True
+        response = await page(pages, path, authorization="Basic wrong")
+        assert (response.status, response.headers["Retry-After"]) == (429, "8")
+        assert "5.0 MB" not in text_of(response)
 
 
 class TestTheScript:

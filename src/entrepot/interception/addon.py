@@ -13,9 +13,18 @@ from mitmproxy.proxy.layers import modes
 from entrepot.config.model import Config
 from entrepot.errors import ConfigError
 from entrepot.interception.client_port import ClientPort
+from entrepot.interception.clients import ClientPolicy
 from entrepot.interception.exchange import ExchangeRunner
-from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer, Reception
+from entrepot.interception.front_layer import (
+    ClosedLayer,
+    Destination,
+    FrontLayer,
+    Login,
+    Reception,
+)
 from entrepot.interception.http_layer import ClientExchange
+from entrepot.interception.registry_layer import RegistryLayer
+from entrepot.interception.registry_mode import RegistryMode, RegistryTop
 from entrepot.interception.reminders import Reminders
 from entrepot.interception.tls import ClientTls
 from entrepot.interception.tunnel import Refused, TunnelPolicy
@@ -28,10 +37,19 @@ class Front(Reception, Protocol):
     """What the configuration in force says."""
 
     @property
+    def clients(self) -> ClientPolicy: ...
+
+    @property
     def tunnels(self) -> TunnelPolicy: ...
 
     @property
     def config(self) -> Config: ...
+
+    def registry_name(self, sni: str | None, address: str) -> str | None:
+        """For whom a client of the local registries' own port wants a certificate; None: for none
+        of them.
+        """
+        ...
 
 
 class EntrepotAddon:
@@ -56,20 +74,30 @@ class EntrepotAddon:
         """In the whole seconds that mitmproxy's tcp_timeout takes."""
         return max(1, int(self._front().config.clients.idle_timeout))
 
+    @property
+    def registry_listen(self) -> str:
+        return self._front().config.registry_listen
+
     def next_layer(self, data: layer.NextLayer) -> None:
-        """Ours comes first on every connection to a proxy port, whatever other addons chose."""
+        """Ours comes first on every connection to ports of ours, whatever other addons chose."""
         layers = data.context.layers
         if layers and isinstance(layers[0], modes.HttpProxy):
             # A layer that another addon put here has entered itself into the list.
             del layers[1:]
             data.layer = ClosedLayer(data.context)  # should what follows fail
             del layers[1:]
-            data.layer = FrontLayer(data.context, self._front(), self._reminders)
+            front = self._front()
+            if isinstance(layers[0], RegistryTop):
+                data.layer = RegistryLayer(data.context, header_timeout_s=front.header_timeout_s)
+            else:
+                data.layer = FrontLayer(data.context, front, self._reminders)
 
     def tls_start_client(self, data: tls.TlsData) -> None:
+        first = next(iter(data.context.layers[1:2]), None)
+        if isinstance(first, RegistryLayer):
+            self._name_registry(data)
         address = data.context.server.address
-        is_ours = any(isinstance(each, FrontLayer) for each in data.context.layers[1:2])
-        if address is None or not is_ours:
+        if address is None or not isinstance(first, FrontLayer | RegistryLayer):
             return
         try:
             data.ssl_conn = self._client_tls.connection(address[0])
@@ -77,6 +105,22 @@ class EntrepotAddon:
             logger.error("no certificate for %s: %s", address[0], error)  # noqa: TRY400 - told in full
         except Exception:
             logger.exception("no certificate for %s", address[0])
+
+    def _name_registry(self, data: tls.TlsData) -> None:
+        """As `server`, which is nobody before: so that CONNECT and this port go on alike."""
+        here = data.conn.sockname or ("", 0)
+        name = self._front().registry_name(data.conn.sni, here[0])
+        if name is not None:
+            data.context.server.address = name, here[1]
+            return
+        peer = data.conn.peername[0] if data.conn.peername else "?"
+        if self._reminders.is_due(peer):
+            wanted = data.conn.sni or "no name at all"
+            logger.warning(
+                "client %s asks the local registries' port for %.253s, which is none of them",
+                peer,
+                wanted,
+            )
 
     def tls_failed_client(self, data: tls.TlsData) -> None:
         host = data.context.server.address[0] if data.context.server.address else "?"
@@ -95,6 +139,14 @@ class EntrepotAddon:
         except Exception:
             logger.exception("judging a destination failed")
             destination.judgement = Refused(500, "internal error; see the proxy's log")
+
+    async def entrepot_login(self, login: Login) -> None:
+        try:
+            policy = self._front().clients
+            login.refusal = await policy.judge(login.client, login.authorization)
+        except Exception:
+            logger.exception("checking a password failed")
+            login.refusal = Refused(500, "internal error; see the proxy's log")
 
     def entrepot_pace(self, pace: Pace) -> None:
         port = self._port(pace.client)
@@ -115,7 +167,21 @@ class EntrepotAddon:
 
 
 def listening_ports() -> frozenset[int]:
-    return frozenset(address[1] for address in _server().listen_addrs())
+    """Where the proxy itself is."""
+    return _ports(of_registries=False)
+
+
+def registry_ports() -> frozenset[int]:
+    return _ports(of_registries=True)
+
+
+def _ports(*, of_registries: bool) -> frozenset[int]:
+    servers = [
+        server
+        for server in _server().servers
+        if isinstance(server.mode, RegistryMode) is of_registries
+    ]
+    return frozenset(address[1] for server in servers for address in server.listen_addrs)
 
 
 def open_connections() -> int:

@@ -4,7 +4,6 @@ import logging
 import re
 from dataclasses import dataclass, field
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
@@ -12,23 +11,28 @@ from mitmproxy.proxy.layers import ClientTLSLayer
 from mitmproxy.proxy.layers.tls import TlsStartClientHook
 from mitmproxy.tls import TlsData
 
+from entrepot.interception.clients import NO_PASSWORD
+from entrepot.interception.first_head import (
+    HEAD_END,
+    authority,
+    in_origin_form,
+    is_proxied,
+    method_and_target,
+    proxy_authorization,
+    single,
+)
 from entrepot.interception.http1 import MAX_HEAD, refusal
 from entrepot.interception.http_layer import LINGER_S, HttpLayer, Place
 from entrepot.interception.reminders import Reminders
 from entrepot.interception.tunnel import Allowed, Judgement, Ourselves, Refused
 from entrepot.interception.tunnel_layer import HELD_MAX, EntrepotPaceHook, Pace, TunnelLayer
+from entrepot.passwords.basic import basic_credentials
 
 logger = logging.getLogger(__name__)
 
-_HEAD_END = b"\r\n\r\n"
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _TLS_HANDSHAKE = 0x16
 _INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"  # a fatal alert (RFC 8446 section 6)
-_ORIGIN = re.compile(rb"\Ahttp://[^/?#]*", re.IGNORECASE)
-_NO_AUTHORITY = frozenset(" /?#@")
-# Of a request in absolute-form: said to us, not to that host. Its Host counts for nothing
-# (RFC 9112 section 3.2.2).
-_FOR_US = (b"proxy-", b"connection:", b"keep-alive:", b"host:")
 
 
 @dataclass(eq=False)
@@ -47,6 +51,24 @@ class EntrepotJudgeHook(commands.StartHook):
     destination: Destination
 
 
+@dataclass(eq=False)
+class Login:
+    """What a client brings, and why it is not served once it was checked."""
+
+    client: str
+    authorization: str = field(repr=False)
+    refusal: Refused | None = field(
+        default_factory=lambda: Refused(500, "nobody checked this password")
+    )
+
+
+@dataclass
+class EntrepotLoginHook(commands.StartHook):
+    """A user name and password are to be checked, which may take seconds."""
+
+    login: Login
+
+
 class Reception(Protocol):
     """What the front needs to know of the configuration."""
 
@@ -58,12 +80,11 @@ class Reception(Protocol):
 
     def serves(self, peer: str) -> bool: ...
 
-    def admits(self, proxy_authorization: str) -> bool: ...
+    def admits(self, proxy_authorization: str) -> bool:
+        """At once; who is not admitted may be all the same, once that was checked."""
+        ...
 
     def intercepts(self, host: str, port: int) -> bool: ...
-
-
-_BASIC = {"Proxy-Authenticate": 'Basic realm="Entrepot"'}
 
 
 class FrontLayer(layer.Layer):
@@ -92,7 +113,7 @@ class FrontLayer(layer.Layer):
         if self._data[0] == _TLS_HANDSHAKE:
             yield from self._refuse_tls()
             return
-        end = self._data.find(_HEAD_END)
+        end = self._data.find(HEAD_END)
         if end < 0:
             if len(self._data) > MAX_HEAD:
                 yield from self._answer(431, "the request's head is too large")
@@ -105,13 +126,20 @@ class FrontLayer(layer.Layer):
             yield from self._answer(403, f"{peer} is not among the clients this proxy serves")
             return
         line, _, fields = self._data[:end].partition(b"\r\n")
-        method, _, rest = line.partition(b" ")
-        target = rest.partition(b" ")[0].decode("latin-1")
-        is_proxied = method == b"CONNECT" or not target.startswith("/")
-        if is_proxied and not self._reception.admits(_proxy_authorization(fields)):
-            yield from self._answer(407, "this proxy asks for a user name and password", _BASIC)
-        elif method == b"CONNECT":
-            yield from self._connect(target, self._data[end + len(_HEAD_END) :])
+        authorization = proxy_authorization(fields)
+        if not is_proxied(line) or self._reception.admits(authorization):
+            yield from self._route()
+        elif basic_credentials(authorization) is None:
+            yield from self._refuse(NO_PASSWORD)
+        else:
+            yield from self._ask(EntrepotLoginHook(Login(peer, authorization)))
+
+    def _route(self) -> layer.CommandGenerator[None]:
+        """`_data` begins with a whole head."""
+        end = self._data.index(HEAD_END)
+        method, target = method_and_target(self._data[:end].partition(b"\r\n")[0])
+        if method == b"CONNECT":
+            yield from self._connect(target, self._data[end + len(HEAD_END) :])
         elif target.lower().startswith("http://"):
             yield from self._absolute(target)
         elif "://" in target and not target.startswith("/"):
@@ -133,38 +161,40 @@ class FrontLayer(layer.Layer):
     # CONNECT.
 
     def _connect(self, target: str, rest: bytes) -> layer.CommandGenerator[None]:
-        destination = _authority(target, None)
-        if destination is None:
+        address = authority(target, None)
+        if address is None:
             yield from self._answer(400, "CONNECT takes host:port")
             return
-        if self._reception.intercepts(destination.host, destination.port):
+        if self._reception.intercepts(*address):
             yield commands.SendData(self.context.client, _ESTABLISHED)
-            self.context.server.address = (destination.host, destination.port)
+            self.context.server.address = address
             intercepted = InterceptLayer(self.context, target.lower(), self._reception)
             yield from self._become(intercepted, rest)
             return
         self._data, self._greeting = rest, _ESTABLISHED
-        yield from self._judge(destination)
+        yield from self._judge(Destination(*address))
 
     # http://
 
     def _absolute(self, target: str) -> layer.CommandGenerator[None]:
-        authority = re.split("[/?#]", target[len("http://") :], maxsplit=1)[0]
-        destination = _authority(authority, 80)
-        if destination is None:
+        named = re.split("[/?#]", target[len("http://") :], maxsplit=1)[0]
+        address = authority(named, 80)
+        if address is None:
             yield from self._answer(400, "bad request target")
             return
-        self._data = _single(self._data, authority)
-        if self._reception.intercepts(destination.host, destination.port):
+        self._data = single(self._data, named)
+        if self._reception.intercepts(*address):
             yield from self._serve(Place("http", None, is_proxied=True))
             return
-        yield from self._judge(destination)
+        yield from self._judge(Destination(*address))
 
     # Elsewhere.
 
     def _judge(self, destination: Destination) -> layer.CommandGenerator[None]:
         self._goal = f" on its way to {destination.host}:{destination.port}"
-        hook = EntrepotJudgeHook(destination)
+        yield from self._ask(EntrepotJudgeHook(destination))
+
+    def _ask(self, hook: commands.StartHook) -> layer.CommandGenerator[None]:
         # Completed like a blocking one, but what the client sends meanwhile comes here: mitmproxy's
         # own queue for layers that wait has no bound.
         hook.blocking = self  # type: ignore[assignment]  # declared in the base of its base
@@ -182,8 +212,12 @@ class FrontLayer(layer.Layer):
         elif isinstance(event, events.HookCompleted):
             if len(self._data) > HELD_MAX:
                 yield EntrepotPaceHook(Pace(self.context.client, may_read=True))
-            assert isinstance(event.command, EntrepotJudgeHook)
-            yield from self._go(event.command.destination.judgement)
+            if isinstance(event.command, EntrepotLoginHook):
+                refused = event.command.login.refusal
+                yield from self._refuse(refused) if refused else self._route()
+            else:
+                assert isinstance(event.command, EntrepotJudgeHook)
+                yield from self._go(event.command.destination.judgement)
 
     def _go(self, judgement: Judgement) -> layer.CommandGenerator[None]:
         match judgement:
@@ -192,17 +226,17 @@ class FrontLayer(layer.Layer):
                     self.context,
                     addresses,
                     greeting=self._greeting,
-                    opening=self._data if self._greeting else _in_origin_form(self._data),
+                    opening=self._data if self._greeting else in_origin_form(self._data),
                     connect_timeout_s=self._reception.connect_timeout_s,
                 )
                 yield from self._become(tunnel, b"")
             case Ourselves() if self._greeting:
                 yield from self._answer(403, "that would lead back to this proxy")
             case Ourselves():
-                self._data = _in_origin_form(self._data)
+                self._data = in_origin_form(self._data)
                 yield from self._serve(Place("http", None))
-            case Refused(status=status, message=message):
-                yield from self._answer(status, message)
+            case Refused():
+                yield from self._refuse(judgement)
 
     # What follows.
 
@@ -218,6 +252,9 @@ class FrontLayer(layer.Layer):
         yield from child.handle_event(events.Start())
         if data:
             yield from child.handle_event(events.DataReceived(self.context.client, data))
+
+    def _refuse(self, refused: Refused) -> layer.CommandGenerator[None]:
+        yield from self._answer(refused.status, refused.message, dict(refused.headers))
 
     def _answer(
         self, status: int, message: str, headers: dict[str, str] | None = None
@@ -297,44 +334,3 @@ class _ClientTls(ClientTLSLayer):
             self.event_to_child = self.errored  # type: ignore[method-assign]  # mitmproxy's idiom
         else:
             yield from super().on_handshake_error(err)
-
-
-def _authority(text: str, default_port: int | None) -> Destination | None:
-    if not text.isascii() or not text.isprintable() or not _NO_AUTHORITY.isdisjoint(text):
-        return None
-    try:
-        parts = urlsplit(f"//{text}")
-        host = (parts.hostname or "").rstrip(".")
-        port = default_port if parts.port is None else parts.port
-    except ValueError:
-        return None
-    return Destination(host, port) if host and port else None
-
-
-def _proxy_authorization(fields: bytes) -> str:
-    for line in fields.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"proxy-authorization":
-            return value.decode("latin-1")
-    return ""
-
-
-def _in_origin_form(data: bytes) -> bytes:
-    """`GET http://host/path HTTP/1.1` as the host itself wants to hear it: `GET /path HTTP/1.1`."""
-    line, separator, rest = data.partition(b"\r\n")
-    method, target, version = [*line.split(b" "), b"", b""][:3]
-    path = _ORIGIN.sub(b"", target).partition(b"#")[0]
-    if not path.startswith(b"/"):
-        path = b"/" + path
-    return b" ".join((method, path, version)) + separator + rest
-
-
-def _single(data: bytes, authority: str) -> bytes:
-    """One request a connection: the next may be for another host, and clients send it down the same
-    connection (Go's do).
-    """
-    head, separator, rest = data.partition(_HEAD_END)
-    line, *fields = head.split(b"\r\n")
-    kept = [field for field in fields if not field.lower().startswith(_FOR_US)]
-    host = b"Host: " + authority.encode("latin-1")
-    return b"\r\n".join([line, host, *kept, b"Connection: close"]) + separator + rest

@@ -196,7 +196,9 @@ def response_head(status: int, headers: dict[str, str]) -> bytes:
 def refusal(status: int, message: str, also: dict[str, str] | None = None) -> bytes:
     """A whole answer, for what never comes as far as a responder."""
     code = ErrorCode.DENIED if status in _DENIALS else ErrorCode.UNSUPPORTED
-    if status >= 500:  # noqa: PLR2004
+    if status == 429:  # noqa: PLR2004
+        code = ErrorCode.TOOMANYREQUESTS
+    elif status >= 500:  # noqa: PLR2004
         code = ErrorCode.UNAVAILABLE
     body = error_body(code, message)
     headers = {

@@ -16,8 +16,9 @@ from mitmproxy.utils import asyncio_utils
 
 from entrepot.errors import ConfigError, EntrepotError
 from entrepot.interception.addon import EntrepotAddon
-from entrepot.interception.front_layer import ClosedLayer, Destination
+from entrepot.interception.front_layer import ClosedLayer, Destination, Login
 from entrepot.interception.http_layer import ClientExchange
+from entrepot.interception.master import listen_for_registries
 from entrepot.interception.tunnel_layer import Pace
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class LateAddon:
                 if not ctx.options.has_changed("tcp_timeout"):
                     ctx.options.update(tcp_timeout=addon.idle_timeout_s)
                 self._addon = addon
+                if addon.registry_listen:
+                    await listen_for_registries(addon.registry_listen)
                 await self._stop.wait()
         except EntrepotError as error:
             logger.error("the registry cache cannot run: %s", error)  # noqa: TRY400 - told in full
@@ -78,6 +81,10 @@ class LateAddon:
     async def entrepot_judge(self, destination: Destination) -> None:
         if self._addon is not None:
             await self._addon.entrepot_judge(destination)
+
+    async def entrepot_login(self, login: Login) -> None:
+        if self._addon is not None:
+            await self._addon.entrepot_login(login)
 
     def entrepot_pace(self, pace: Pace) -> None:
         if self._addon is not None:

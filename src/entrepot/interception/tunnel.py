@@ -1,18 +1,15 @@
 """Where may be tunnelled: judged on the addresses that are then connected to. Fails closed."""
 
 import asyncio
-import base64
-import hmac
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from aiohttp.abc import AbstractResolver
 
-from entrepot.config.model import Clients, Tunnel
-from entrepot.errors import ConfigError
+from entrepot.config.model import Tunnel
 from entrepot.upstream.address import is_forbidden, parse_literal
 
 type Address = tuple[str, int]
@@ -28,6 +25,7 @@ class Allowed:
 class Refused:
     status: int
     message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,48 +36,6 @@ class Ourselves:
 Judgement = Allowed | Refused | Ourselves
 
 
-class ClientPolicy:
-    """Who is served. ConfigError where the password cannot be read."""
-
-    def __init__(self, settings: Clients) -> None:
-        self._networks = [ipaddress.ip_network(text) for text in settings.allow]
-        self._expected = _basic(settings)
-
-    def admits(self, proxy_authorization: str) -> bool:
-        """Whether a client that must name itself has."""
-        if self._expected is None:
-            return True
-        scheme, _, value = proxy_authorization.strip().partition(" ")
-        given = value.strip().encode("latin-1", "replace")
-        return scheme.lower() == "basic" and hmac.compare_digest(given, self._expected)
-
-    def allows(self, peer: str) -> bool:
-        try:
-            address = ipaddress.ip_address(peer.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
-
-
-def _basic(settings: Clients) -> bytes | None:
-    """What Basic credentials look like that are right; None where none are asked for."""
-    if not settings.username:
-        return None
-    if settings.password_file is not None:
-        try:
-            password = settings.password_file.read_text().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError):
-            message = f"clients.password_file: {settings.password_file} cannot be read"
-            raise ConfigError(message) from None
-    else:
-        password = settings.password.reveal() if settings.password else ""
-    if not password:
-        raise ConfigError("clients.password_file: the password is empty")
-    return base64.b64encode(f"{settings.username}:{password}".encode())
-
-
 class TunnelPolicy:
     def __init__(
         self,
@@ -87,12 +43,14 @@ class TunnelPolicy:
         *,
         own_names: Iterable[str],
         own_ports: Callable[[], frozenset[int]],
+        registry_ports: Callable[[], frozenset[int]] = frozenset,
         resolve: Resolve,
     ) -> None:
         self._settings = settings
         self._exceptions = [_canonical(pattern) for pattern in settings.hosts]
         self._own_names = frozenset(own_names)
         self._own_ports = own_ports
+        self._registry_ports = registry_ports
         self._resolve = resolve
 
     async def judge(self, host: str, port: int) -> Judgement:
@@ -112,7 +70,12 @@ class TunnelPolicy:
             return Ourselves()
         if refusal := self._by_name(host, port):
             return refusal
-        allowed = tuple((address, port) for address in found if not is_forbidden(address))
+        is_registry_port = port in self._registry_ports()
+        allowed = tuple(
+            (address, port)
+            for address in found
+            if not is_forbidden(address) and not (is_registry_port and _is_local(address))
+        )
         if not allowed:
             return Refused(403, f"{host} is an address that this proxy does not connect to")
         return Allowed(allowed)

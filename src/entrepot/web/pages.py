@@ -1,7 +1,7 @@
 """Own pages by path."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +9,8 @@ from typing import Protocol
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from entrepot.engine.message import Request, Response, Trace
-from entrepot.engine.problem import problem
+from entrepot.engine.problem import from_error, problem
+from entrepot.errors import TooManyGuesses
 from entrepot.oci.error_body import ErrorCode
 from entrepot.web.health import Health
 
@@ -18,6 +19,9 @@ _HOST = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]+\])(?::[
 _TEXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 _SCRIPTS = {"systemd": "systemd.sh"}
+
+# Whether an Authorization from a client's address is right, or none is asked for; TooManyGuesses.
+type Check = Callable[[str, str], Awaitable[bool]]
 
 
 class CertificateAuthority(Protocol):
@@ -33,7 +37,6 @@ class CertificateAuthority(Protocol):
 class Figures:
     """What the front page counts."""
 
-    version: str
     registries: tuple[str, ...]
     requests: int
     hits: int
@@ -45,20 +48,28 @@ class Figures:
 
 
 class Pages:
-    def __init__(
+    """What sets a client up, and what a load balancer asks, is open to all; figures and metrics are
+    for who can log in where clients must.
+    """
+
+    def __init__(  # noqa: PLR0913 - what pages show comes from all over
         self,
         authority: CertificateAuthority,
         health: Health,
         *,
+        check: Check,
         figures: Callable[[], Figures],
         metrics: Callable[[], bytes],
         default_host: str,
+        version: str,
     ) -> None:
         self._authority = authority
         self._health = health
+        self._check = check
         self._figures = figures
         self._metrics = metrics
         self._default_host = default_host
+        self._version = version
         self._templates = Environment(
             loader=PackageLoader("entrepot.web"), autoescape=True, undefined=StrictUndefined
         )
@@ -70,7 +81,13 @@ class Pages:
             refusal = problem(405, ErrorCode.UNSUPPORTED, "these pages are for reading", trace)
             refusal.headers["Allow"] = "GET, HEAD"
             return refusal
-        status, media_type, body = await self._page(request)
+        try:
+            is_known = await self._may_see(request)
+        except TooManyGuesses as error:
+            return from_error(error, None, trace)
+        if not is_known and (request.path == "/metrics" or _would_log_in(request)):
+            return _unauthorized(trace)
+        status, media_type, body = await self._page(request, is_known=is_known)
         headers = {
             "Content-Type": media_type,
             "Cache-Control": "no-store",
@@ -79,10 +96,16 @@ class Pages:
         }
         return Response(status, headers, body, trace=trace)
 
-    async def _page(self, request: Request) -> tuple[int, str, bytes]:
+    async def _may_see(self, request: Request) -> bool:
+        """Figures; nothing is checked for pages that show none."""
+        if request.path not in {"/", "/metrics"}:
+            return False
+        return await self._check(request.client, request.headers.get("authorization", ""))
+
+    async def _page(self, request: Request, *, is_known: bool) -> tuple[int, str, bytes]:
         match request.path:
             case "/":
-                return self._front(request)
+                return self._front(request, is_known=is_known)
             case "/ca.crt":
                 return 200, "application/x-pem-file", self._authority.bundle_pem()
             case "/healthz":
@@ -96,11 +119,12 @@ class Pages:
             return 200, "text/x-shellscript; charset=utf-8", self._setup(request, script)
         return 404, _TEXT, b"There is no such page. What there is: see /\n"
 
-    def _front(self, request: Request) -> tuple[int, str, bytes]:
+    def _front(self, request: Request, *, is_known: bool) -> tuple[int, str, bytes]:
         is_browser = "text/html" in request.headers.get("accept", "")
         name, media_type = ("index.html", _HTML) if is_browser else ("index.txt", _TEXT)
         text = self._templates.get_template(name).render(
-            figures=self._figures(),
+            figures=self._figures() if is_known else None,
+            version=self._version,
             host=self._host(request),
             fingerprints=self._authority.fingerprints,
         )
@@ -127,6 +151,19 @@ class Pages:
         """The name by which this client reached us, so that what we tell it works for it."""
         named = request.headers.get("host", "")
         return named if _HOST.match(named) else self._default_host
+
+
+def _would_log_in(request: Request) -> bool:
+    """Credentials that are wrong are said to be, and the link that asks for some does."""
+    is_asking = request.query == "login" or "authorization" in request.headers
+    return request.path == "/" and is_asking
+
+
+def _unauthorized(trace: Trace) -> Response:
+    message = "this proxy asks for a user name and password"
+    response = problem(401, ErrorCode.UNAUTHORIZED, message, trace)
+    response.headers["WWW-Authenticate"] = 'Basic realm="Entrepot", charset="UTF-8"'
+    return response
 
 
 def trust_scripts() -> Path:

@@ -1,0 +1,64 @@
+"""Who is served: by address, and by password where one is asked for. Fails closed."""
+
+import ipaddress
+
+from entrepot.config.model import Clients
+from entrepot.errors import TooManyGuesses
+from entrepot.interception.tunnel import Refused
+from entrepot.passwords.basic import basic_credentials
+from entrepot.passwords.guesses import Guesses
+from entrepot.passwords.users import Users
+
+NO_PASSWORD = Refused(
+    407,
+    "this proxy asks for a user name and password",
+    {"Proxy-Authenticate": 'Basic realm="Entrepot"'},
+)
+
+
+class ClientPolicy:
+    """ConfigError where the users cannot be read."""
+
+    def __init__(self, settings: Clients, guesses: Guesses) -> None:
+        self._networks = [ipaddress.ip_network(text) for text in settings.allow]
+        self._guesses = guesses
+        self._users = Users.of(
+            "clients",
+            username=settings.username,
+            password=settings.password,
+            password_file=settings.password_file,
+            htpasswd=settings.htpasswd,
+        )
+
+    def allows(self, peer: str) -> bool:
+        try:
+            address = ipaddress.ip_address(peer.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._networks)
+
+    def admits(self, authorization: str) -> bool:
+        """At once: who need not log in, and whose credentials are known to be right."""
+        if self._users is None:
+            return True
+        credentials = basic_credentials(authorization)
+        return credentials is not None and self._users.remembers(*credentials)
+
+    async def knows(self, client: str, authorization: str) -> bool:
+        """As `admits`, also where it takes time. TooManyGuesses from whom it is not heard."""
+        if self._users is None:
+            return True
+        credentials = basic_credentials(authorization)
+        if credentials is None:
+            return False
+        return await self._guesses.check(self._users, client, *credentials)
+
+    async def judge(self, client: str, proxy_authorization: str) -> Refused | None:
+        """None for who may use the proxy."""
+        try:
+            is_known = await self.knows(client, proxy_authorization)
+        except TooManyGuesses as error:
+            return Refused(429, str(error), {"Retry-After": str(error.retry_after_s)})
+        return None if is_known else NO_PASSWORD
