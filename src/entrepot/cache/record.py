@@ -9,6 +9,7 @@ from entrepot.errors import InvalidReference
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import accept_key
 from entrepot.oci.reference import Repository, Tag
+from entrepot.oci.route import parse_route
 
 _SCHEMA = 1
 
@@ -111,7 +112,14 @@ def absence_prefix(registry: str, path: str) -> str:
 
 
 def listing_key(registry: str, target: str, accept: str) -> str:
-    return f"list/{registry}/{_short(target)}#{_short(accept_key(accept))}"
+    repository = getattr(parse_route(target.partition("?")[0]), "repository", None)
+    prefix = listing_prefix(registry, repository)
+    return f"{prefix}{_short(target)}#{_short(accept_key(accept))}"
+
+
+def listing_prefix(registry: str, repository: Repository | None) -> str:
+    """Of all lists of a repository, or with none of those of the registry."""
+    return f"list/{registry}/{repository or ''}#"
 
 
 def _short(text: str) -> str:

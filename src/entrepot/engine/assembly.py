@@ -20,6 +20,7 @@ from entrepot.engine.listings import Listings
 from entrepot.engine.local_logins import LocalLogins, users_of
 from entrepot.engine.logins import Logins
 from entrepot.engine.manifests import Manifests
+from entrepot.engine.pushes import Pushes
 from entrepot.engine.realms import Realms
 from entrepot.engine.sealing import Sealer, Secrets
 from entrepot.engine.service import Service
@@ -55,7 +56,7 @@ class Ground:
 
 
 class Engine:
-    """What answers requests for registries. Owns its upstreams and its fills."""
+    """What answers requests for registries. Owns its upstreams, its fills, and what is pushed."""
 
     def __init__(
         self,
@@ -90,6 +91,13 @@ class Engine:
             clock=ground.clock,
             negative_ttl_s=negative_ttl_s(config.tags.ttl),
         )
+        self.pushes = Pushes(
+            ground.store,
+            held,
+            ground.tasks,
+            limit=config.upstream.max_manifest,
+            keeps=config.storage.keep_pushes,
+        )
         self.blobs = Blobs(
             ground.store,
             facts,
@@ -99,6 +107,7 @@ class Engine:
             tasks=ground.tasks,
             retries=config.upstream.retries,
             fetched=fetched,
+            wait_admitted=self.pushes.wait_admitted,
         )
         manifests = Manifests(
             held,
@@ -123,7 +132,7 @@ class Engine:
             manifests=manifests,
             blobs=self.blobs,
             listings=listings,
-            forward=Forward(facts, SingleFlight(ground.tasks), uploads),
+            forward=Forward(facts, SingleFlight(ground.tasks), uploads, self.pushes),
         )
 
     def _tokens(self, config: Config, ground: Ground, facts: Facts) -> TokenService:
@@ -152,4 +161,5 @@ class Engine:
 
     async def aclose(self) -> None:
         await self.blobs.aclose()
+        await self.pushes.aclose()
         await self.upstreams.aclose()

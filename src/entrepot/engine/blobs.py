@@ -1,7 +1,7 @@
 """Blobs: from the store, from a running fill, or by starting one."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -68,6 +68,7 @@ class Blobs:
         tasks: asyncio.TaskGroup,
         retries: int,
         fetched: Callable[[str, int], None],
+        wait_admitted: Callable[[Digest], Awaitable[None]],
     ) -> None:
         self._store = store
         self._facts = facts
@@ -77,6 +78,7 @@ class Blobs:
         self._tasks = tasks
         self._retries = retries
         self._fetched = fetched
+        self._wait_admitted = wait_admitted  # for what was pushed a moment ago
         self._fills: dict[Digest, Fill] = {}  # that have begun
         self._tasks_of_fills: dict[asyncio.Task[None], Fill] = {}
         self._starters: WeakKeyDictionary[Fill, _Asker] = WeakKeyDictionary()
@@ -258,6 +260,7 @@ class Blobs:
         return outcome, is_mine
 
     async def _begin(self, ask: Ask, digest: Digest) -> Fill | None:
+        await self._wait_admitted(digest)
         content = await self._stored(digest)
         if content is not None:
             content.close()

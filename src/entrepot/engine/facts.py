@@ -14,6 +14,7 @@ from entrepot.cache.record import (
     decode,
     encode,
     holder_of,
+    listing_prefix,
     member_key,
     member_prefix,
     tag_key,
@@ -127,6 +128,11 @@ class Facts:
     async def unmark_absent(self, registry: str, path: str) -> None:
         """It has been written, whoever was told that it was not there."""
         await self._forget(absence_prefix(registry, path))
+
+    async def forget_listings(self, registry: str, repository: Repository) -> None:
+        """What was listed of it, and of the registry, to whomever."""
+        for each in (repository, None):
+            await self._forget(listing_prefix(registry, each))
 
     async def verdict(
         self, registry: str, repository: Repository | None, identity: Identity

@@ -1,38 +1,49 @@
 """What is not cached: writes, uploads and paths outside the registry API, passed on streamed."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from urllib.parse import parse_qs
 
 from entrepot.engine.ask import Ask
 from entrepot.engine.body import PassedBody
+from entrepot.engine.evidence import created
 from entrepot.engine.facts import Facts
 from entrepot.engine.message import Headers, Response
+from entrepot.engine.place import place_for_client
+from entrepot.engine.pushes import PassedStep, Pushes
 from entrepot.engine.reply import CacheStatus, length_of, mark
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.engine.uploads import Uploads
 from entrepot.errors import InvalidReference, UpstreamError
 from entrepot.oci.digest import Digest
+from entrepot.oci.reference import Reference, Repository, Tag, parse_reference, parse_repository
 from entrepot.oci.route import BlobRoute, ManifestRoute, Other, UploadRoute
 from entrepot.upstream.message import UpstreamRequest, UpstreamResponse
 
 
 class Forward:
     def __init__(
-        self, facts: Facts, forgetting: SingleFlight[object, None], uploads: Uploads
+        self,
+        facts: Facts,
+        forgetting: SingleFlight[object, None],
+        uploads: Uploads,
+        pushes: Pushes,
     ) -> None:
         self._facts = facts
         self._forgetting = forgetting
         self._uploads = uploads
+        self._pushes = pushes
 
     async def respond(self, ask: Ask) -> Response:
-        answer = await (self._write(ask) if ask.request.is_write else self._send(ask))
-        headers = dict(_without(answer.headers, "content-length"))
-        headers |= mark(ask.trace, CacheStatus.PASS)
+        if ask.request.is_write:
+            answer = await self._write(ask)
+        else:
+            answer = await self._send(ask, ask.request.body)
+        headers = _for_client(ask, answer) | mark(ask.trace, CacheStatus.PASS)
         body = PassedBody(answer, lambda _: None)
         return Response(answer.status, headers, body, length_of(answer.headers), ask.trace)
 
-    async def _send(self, ask: Ask) -> UpstreamResponse:
+    async def _send(self, ask: Ask, body: AsyncIterator[bytes] | None) -> UpstreamResponse:
         request = ask.request
         is_api = not isinstance(ask.route, Other)
         upstream = ask.site.upstream if is_api else ask.site.at(request.host)
@@ -43,12 +54,13 @@ class Forward:
                 headers=Headers(_without(request.headers, "cookie")),
                 repository=ask.repository,
                 actions="pull,push" if request.is_write else "pull",
+                mounted_from=_source_of_mount(ask),
                 authorization=ask.identity.authorization,
                 # The operator's rights open repositories, not the rest of a registry's web site.
                 is_anonymous=not is_api and not ask.identity.is_own,
                 is_stranger=ask.identity.is_stranger,
                 is_bulk=isinstance(ask.route, UploadRoute | Other),
-                body=request.body,
+                body=body,
                 content_length=request.content_length,
             )
         )
@@ -57,37 +69,61 @@ class Forward:
         """What was written is written, also when the pusher is gone or no answer came: then it may
         have been. So what is forgotten is forgotten to its end.
         """
+        step = self._pushes.step(ask)
+        body = ask.request.body
         try:
-            answer = await self._send(ask)
-            self._uploads.answered(ask, answer)
+            answer = await self._send(ask, None if body is None else step.body(body))
         except BaseException as error:
+            step.failed()
             if _may_have_arrived(error):
                 self._forgetting.start(object(), lambda: self._forget(ask, {}))
             raise
-        if answer.status < 400:  # noqa: PLR2004
-            done = self._forgetting.start(object(), lambda: self._forget(ask, answer.headers))
-            try:
-                await asyncio.shield(done)
-            except BaseException:
-                await answer.aclose()
-                raise
+        try:
+            await self._learn(ask, step, answer)
+        except BaseException:
+            await answer.aclose()
+            raise
         return answer
 
-    async def _forget(self, ask: Ask, answer: Mapping[str, str]) -> None:
+    async def _learn(self, ask: Ask, step: PassedStep, answer: UpstreamResponse) -> None:
+        told = Headers(_for_client(ask, answer).items())
+        learned = created(ask, answer.status, told)
+        self._uploads.answered(ask, answer.status, told)
+        if answer.status >= 400:  # noqa: PLR2004
+            await step.answered(ask, answer.status, told)
+            return
+        done = self._forgetting.start(object(), lambda: self._forget(ask, told, learned))
+        await step.answered(ask, answer.status, told)
+        await asyncio.shield(done)
+
+    async def _forget(
+        self, ask: Ask, answer: Mapping[str, str], learned: Digest | None = None
+    ) -> None:
         """A write changes what names mean, at once."""
         match ask.route:
             case ManifestRoute(repository=repository, reference=reference):
-                if not isinstance(reference, Digest):
-                    await self._facts.unbind(ask.registry, repository, reference)
-                elif ask.request.method == "DELETE":
-                    await self._facts.drop_member(ask.registry, repository, reference)
-                    await self._facts.unbind_where(
-                        ask.registry, repository, None, lambda known: known.digest == reference
-                    )
+                await self._forget_manifest(ask, repository, reference)
             case BlobRoute(repository=repository, digest=digest):
                 await self._facts.drop_member(ask.registry, repository, digest)
         for path in _written(ask, answer):
             await self._facts.unmark_absent(ask.registry, path)
+        if learned is not None and ask.repository is not None:
+            # The upstream's word, as that to a HEAD is. It says nothing of who may read.
+            await self._facts.add_members(ask.registry, ask.repository, (learned,))
+
+    async def _forget_manifest(
+        self, ask: Ask, repository: Repository, reference: Reference
+    ) -> None:
+        if not isinstance(reference, Digest):
+            await self._facts.unbind(ask.registry, repository, reference)
+        elif ask.request.method == "DELETE":
+            await self._facts.drop_member(ask.registry, repository, reference)
+            await self._facts.unbind_where(
+                ask.registry, repository, None, lambda known: known.digest == reference
+            )
+        for tag in _further_tags(ask):
+            await self._facts.unbind(ask.registry, repository, tag)
+        await self._facts.forget_listings(ask.registry, repository)
 
 
 def _may_have_arrived(error: BaseException) -> bool:
@@ -102,10 +138,44 @@ def _written(ask: Ask, answer: Mapping[str, str]) -> Iterator[str]:
     yield ask.path
     if isinstance(ask.route, ManifestRoute) and "Docker-Content-Digest" in answer:
         yield f"/v2/{ask.repository}/manifests/{answer['Docker-Content-Digest']}"
+    for tag in _further_tags(ask):
+        yield f"/v2/{ask.repository}/manifests/{tag}"
     if isinstance(ask.route, UploadRoute):
         query = parse_qs(ask.request.query)
         for digest in (*query.get("digest", ()), *query.get("mount", ())):
             yield f"/v2/{ask.repository}/blobs/{digest}"
+
+
+def _further_tags(ask: Ask) -> Iterator[Tag]:
+    """Which a manifest is given besides (distribution-spec 1.2, end-7b)."""
+    if not isinstance(ask.route, ManifestRoute):
+        return
+    for text in parse_qs(ask.request.query).get("tag", ()):
+        try:
+            tag = parse_reference(text)
+        except InvalidReference:
+            continue  # which the upstream takes for none either
+        if not isinstance(tag, Digest):
+            yield tag
+
+
+def _source_of_mount(ask: Ask) -> Repository | None:
+    """Whose blob is mounted: the token must open that, too, or the upstream does not find it."""
+    if not isinstance(ask.route, UploadRoute) or ask.request.method != "POST":
+        return None
+    query = parse_qs(ask.request.query)
+    sources = query.get("from", ()) if "mount" in query else ()
+    try:
+        return parse_repository(sources[0]) if len(sources) == 1 else None
+    except InvalidReference:
+        return None
+
+
+def _for_client(ask: Ask, answer: UpstreamResponse) -> dict[str, str]:
+    return {
+        name: place_for_client(ask, value) if name.lower() == "location" else value
+        for name, value in _without(answer.headers, "content-length")
+    }
 
 
 def _without(headers: Mapping[str, str], unwanted: str) -> Iterator[tuple[str, str]]:

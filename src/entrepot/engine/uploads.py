@@ -7,6 +7,7 @@ its answer to a step that was. Kept in memory: after a restart the client's push
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin, urlsplit
 
@@ -15,7 +16,6 @@ from entrepot.engine.ask import Ask
 from entrepot.errors import InvalidReference
 from entrepot.oci.reference import Repository
 from entrepot.oci.route import Other, UploadRoute, parse_route
-from entrepot.upstream.message import UpstreamResponse
 
 _ACCEPTED = 202
 # Between two steps; each names the place of the next.
@@ -45,11 +45,13 @@ class Uploads:
         ask.trace.kind, ask.trace.repository = "upload", step.repository
         return replace(ask, route=UploadRoute(step.repository), repository=step.repository)
 
-    def answered(self, ask: Ask, answer: UpstreamResponse) -> None:
-        """Only of what was done with the proxy's rights: who has others goes on with those."""
+    def answered(self, ask: Ask, status: int, headers: Mapping[str, str]) -> None:
+        """Only of what was done with the proxy's rights: who has others goes on with those.
+        `headers` are those that the client gets.
+        """
         if not isinstance(ask.route, UploadRoute) or ask.identity.is_own:
             return
-        path = _place(ask, answer) if answer.status == _ACCEPTED else ""
+        path = _place(ask, headers.get("Location", "")) if status == _ACCEPTED else ""
         if not path:
             return
         self._steps[ask.registry, path] = _Step(ask.route.repository, self._clock.now() + _KEEP_S)
@@ -58,16 +60,16 @@ class Uploads:
             self._steps.popitem(last=False)
 
 
-def _place(ask: Ask, answer: UpstreamResponse) -> str:
+def _place(ask: Ask, location: str) -> str:
     """The path that the next step will be for; none where it is for another host, or says itself
     what it is.
     """
     request, site = ask.request, ask.site
     here = f"{request.scheme}://{request.host}{request.path}"
     try:
-        parts = urlsplit(urljoin(here, answer.headers.get("Location", "")))
+        parts = urlsplit(urljoin(here, location))
         is_told = not isinstance(parse_route(parts.path), Other)
     except (ValueError, InvalidReference):
         return ""
-    hosts = {request.host, site.name, *site.settings.hosts, answer.final_host}
+    hosts = {request.host, site.name, *site.settings.hosts}
     return "" if is_told or parts.netloc.lower() not in hosts else parts.path
