@@ -19,6 +19,7 @@ with warnings.catch_warnings():
     # mitmproxy calls pyparsing by names that its newer versions warn of, once, when it is imported.
     warnings.simplefilter("ignore", DeprecationWarning)
     from entrepot.app import Proxy, open_proxy
+    from entrepot.interception.http_layer import Entrance
     from entrepot.process import _reload
 
 REGISTRIES = {
@@ -26,7 +27,7 @@ REGISTRIES = {
     "*.example.com": Registry(),
 }
 
-HEALTHY = b"process: ok\nstore: ok\nca: ok\nroom: ok\npushes: ok\n"
+HEALTHY = b"process: ok\nstore: ok\nca: ok\nroom: ok\npushes: ok\nupstreams: ok\n"
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def clock() -> ManualClock:
 
 async def page(proxy: Proxy, path: str) -> tuple[int, bytes]:
     request = Request(method="GET", path=path, headers=Headers())
-    response = await proxy._respond(request, is_own_page=True)
+    response = await proxy._respond(request, Entrance.PAGES)
     assert isinstance(response.body, bytes)
     return response.status, response.body
 
@@ -122,12 +123,12 @@ class TestFront:
 
     async def test_a_registry_that_is_none_any_more(self, proxy: Proxy) -> None:
         request = Request(method="GET", path="/v2/", host="gone.test")
-        response = await proxy._respond(request, is_own_page=False)
+        response = await proxy._respond(request, Entrance.PROXY)
         assert response.status == 421
 
     async def test_answers_for_a_registry(self, proxy: Proxy) -> None:
         request = Request(method="GET", path="/v2/", host="registry.test")
-        response = await proxy._respond(request, is_own_page=False)
+        response = await proxy._respond(request, Entrance.PROXY)
         assert response.status == 401
 
 

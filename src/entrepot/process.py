@@ -17,18 +17,23 @@ from entrepot.observability.journal import set_up_logging
 logger = logging.getLogger(__name__)
 
 _FILES = 65_536
+# To the start of the process.
+_BOUND = ("listen", "registry_listen", "data", "ca", "storage")
 
 
 async def serve(config: Config, load: Callable[[], Config]) -> None:
     """Until SIGTERM or SIGINT. `load` reads the configuration again, on SIGHUP."""
     set_up_logging(config.log)
     _raise_file_limit()
-    host, port = parse_address(config.listen)
     async with open_proxy(config) as proxy:
-        master = ProxyMaster(proxy.addon, host, port, idle_timeout_s=config.clients.idle_timeout)
+        master = ProxyMaster(
+            proxy.addon,
+            config.listen,
+            config.registry_listen,
+            idle_timeout_s=config.clients.idle_timeout,
+        )
         await master.listen()
-        logger.info("listening on %s, data in %s", config.listen, config.data)
-        logger.info("how to point clients here is told on http://%s:%d/", config.hostname, port)
+        _say_where(config)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -39,15 +44,22 @@ async def serve(config: Config, load: Callable[[], Config]) -> None:
             await master.run()
 
 
+def _say_where(config: Config) -> None:
+    port = parse_address(config.listen)[1]
+    logger.info("listening on %s, data in %s", config.listen, config.data)
+    if config.registry_listen:
+        names = ", ".join(config.local_registries)
+        logger.info("serving %s over TLS on %s", names or "no registry", config.registry_listen)
+    logger.info("how to point clients here is told on http://%s:%d/", config.hostname, port)
+
+
 def _reload(proxy: Proxy, load: Callable[[], Config]) -> None:
     """What is bound to the start stays as it was: addresses, directories, the CA's place."""
     current = proxy.front.config
     try:
         fresh = load()
-        config = replace(
-            fresh, listen=current.listen, data=current.data, ca=current.ca, storage=current.storage
-        )
-        for name in ("listen", "data", "ca", "storage"):
+        config = replace(fresh, **{name: getattr(current, name) for name in _BOUND})
+        for name in _BOUND:
             if getattr(fresh, name) != getattr(current, name):
                 logger.warning("%s has changed: this takes a restart", name)
         proxy.reload(config)

@@ -10,7 +10,7 @@ from entrepot.config.model import Clients
 from entrepot.engine.message import Exchange, Request, Response
 from entrepot.interception.client_port import ClientPort
 from entrepot.interception.exchange import ExchangeRunner
-from entrepot.interception.http_layer import ClientExchange, HttpLayer, Place
+from entrepot.interception.http_layer import ClientExchange, Entrance, HttpLayer, Place
 from tests.interception.line import Line
 
 type Answer = Callable[[Request], Awaitable[Response]]
@@ -60,7 +60,7 @@ class Stage:
 
     def __init__(self, answer: Answer) -> None:
         self.requests: list[Request] = []
-        self.own_pages: list[bool] = []
+        self.entrances: list[Entrance] = []
         self.observed: list[Exchange] = []
         self.is_draining = False
         self.runner = ExchangeRunner(self._respond, self.observed.append)
@@ -74,9 +74,9 @@ class Stage:
         )
         return line
 
-    async def _respond(self, request: Request, *, is_own_page: bool) -> Response:
+    async def _respond(self, request: Request, entrance: Entrance) -> Response:
         self.requests.append(request)
-        self.own_pages.append(is_own_page)
+        self.entrances.append(entrance)
         return await self._answer(request)
 
     def port(self, line: Line) -> ClientPort:

@@ -8,6 +8,7 @@ import pytest
 from entrepot.config.kinds import Seconds
 from entrepot.config.model import Clients
 from entrepot.engine.message import Request, Response
+from entrepot.interception.http_layer import Entrance
 from tests.interception.stage import (
     GET,
     MIB,
@@ -30,7 +31,7 @@ class TestRequests:
         assert request.client == "192.0.2.7"
         assert request.headers["x"] == "y"
         assert request.body is None
-        assert stage.own_pages == [False]
+        assert stage.entrances == [Entrance.PROXY]
 
     async def test_in_a_tunnel_it_is_for_the_host_that_was_connected_to(self) -> None:
         stage = answering(Response(200))
@@ -49,12 +50,12 @@ class TestRequests:
         await ask(stage, request, PROXIED)
         (found,) = stage.requests
         assert (found.scheme, found.host, found.target) == ("http", "plain.test", "/v2/?a=b")
-        assert stage.own_pages == [False]
+        assert stage.entrances == [Entrance.PROXY]
 
     async def test_origin_form_outside_of_tunnels_is_for_our_own_pages(self) -> None:
         stage = answering(Response(200))
         await ask(stage, b"GET /healthz HTTP/1.1\r\nHost: proxy:3128\r\n\r\n", OWN)
-        assert stage.own_pages == [True]
+        assert stage.entrances == [Entrance.PAGES]
         assert stage.requests[0].host == "proxy:3128"
 
     @pytest.mark.parametrize(("target", "path"), [("http://a.test", "/"), ("http://a.test?x", "/")])

@@ -22,8 +22,16 @@ logger = logging.getLogger(__name__)
     metavar="ADDR:PORT",
     help="Where to listen, in place of the settings'; their default: *:3128.",
 )
+@click.option(
+    "--registry-listen",
+    metavar="ADDR:PORT",
+    help="Where to serve the local registries over TLS to clients that do not use the proxy, in"
+    " place of the settings'; their default: nowhere.",
+)
 @click.option("--data", metavar="DIR", help="Data directory, in place of the settings'.")
-def serve_command(config_path: Path | None, listen: str | None, data: str | None) -> None:
+def serve_command(
+    config_path: Path | None, listen: str | None, registry_listen: str | None, data: str | None
+) -> None:
     """Run the proxy in the foreground.
 
     SIGTERM stops it when running transfers are done, SIGHUP reloads the configuration.
@@ -31,7 +39,7 @@ def serve_command(config_path: Path | None, listen: str | None, data: str | None
     # Here and not above: it brings mitmproxy along, which the other verbs need not wait for.
     from entrepot.process import serve  # noqa: PLC0415
 
-    flags = {"listen": listen, "data": data}
+    flags = {"listen": listen, "registry_listen": registry_listen, "data": data}
     overrides = {name: value for name, value in flags.items() if value is not None}
 
     def reload() -> Config:

@@ -20,7 +20,7 @@ from entrepot.interception.http1 import (
     chunk,
     response_head,
 )
-from entrepot.interception.http_layer import ClientExchange
+from entrepot.interception.http_layer import ClientExchange, Entrance, Place
 from entrepot.oci.error_body import ErrorCode
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 class Responder(Protocol):
     """Answers a request. May raise: that is answered as 500, and never forwarded instead."""
 
-    async def __call__(self, request: Request, *, is_own_page: bool) -> Response: ...
+    async def __call__(self, request: Request, entrance: Entrance) -> Response: ...
 
 
 class ExchangeRunner:
@@ -76,11 +76,11 @@ class ExchangeRunner:
         sending = _Sending(exchange, port, self._sending)
         try:
             try:
-                request, is_own_page = self._request(exchange, port)
+                request, entrance = self._request(exchange, port)
             except BadRequest as error:
                 response = problem(error.status, ErrorCode.UNSUPPORTED, str(error))
             else:
-                response = await self._answer(request, is_own_page=is_own_page)
+                response = await self._answer(request, entrance)
             await sending.send(response)
         except (OSError, TimeoutError, EntrepotError) as error:
             response.trace.error = response.trace.error or str(error) or type(error).__name__
@@ -108,16 +108,17 @@ class ExchangeRunner:
             finally:
                 await sending.finish()
 
-    def _request(self, exchange: ClientExchange, port: ClientPort) -> tuple[Request, bool]:
-        """The request as the engine knows it, and whether it is for one of our own pages."""
+    def _request(self, exchange: ClientExchange, port: ClientPort) -> tuple[Request, Entrance]:
+        """The request as the engine knows it, and how it came."""
         head = exchange.head
         headers = Headers(head.headers)
         scheme, target, authority = exchange.place.scheme, head.target, headers.get("host", "")
         is_absolute = not target.startswith("/")
         if is_absolute:
-            if exchange.place.authority is None and not exchange.place.is_proxied:
+            if _is_of_pages(exchange.place):
                 raise BadRequest(421, "what is for another host takes a connection of its own")
-            scheme, authority, target = _absolute(target)
+            named, authority, target = _absolute(target)
+            scheme = scheme if exchange.place.is_registry else named
         path, _, query = target.partition("?")
         tunnelled_to = exchange.place.authority
         if tunnelled_to is not None:
@@ -135,11 +136,11 @@ class ExchangeRunner:
             body=_body(exchange, port) if head.has_body else None,
             content_length=head.content_length,
         )
-        return request, exchange.place.authority is None and not is_absolute
+        return request, _entrance(exchange.place, is_absolute=is_absolute)
 
-    async def _answer(self, request: Request, *, is_own_page: bool) -> Response:
+    async def _answer(self, request: Request, entrance: Entrance) -> Response:
         try:
-            return await self._respond(request, is_own_page=is_own_page)
+            return await self._respond(request, entrance)
         except Exception:
             logger.exception("answering failed inside the proxy")
             return problem(500, ErrorCode.UNKNOWN, "internal error; see the proxy's log")
@@ -226,6 +227,17 @@ async def _body(exchange: ClientExchange, port: ClientPort) -> AsyncIterator[byt
     reason = f"the client sent nothing for {timeout_s:.0f} s"
     async for piece in exchange.body.pieces(timeout_s, lambda: exchange.cancel(reason)):
         yield piece
+
+
+def _is_of_pages(place: Place) -> bool:
+    return place.authority is None and not (place.is_proxied or place.is_registry)
+
+
+def _entrance(place: Place, *, is_absolute: bool) -> Entrance:
+    if place.is_registry:
+        return Entrance.REGISTRY
+    is_for_us = place.authority is None and not is_absolute
+    return Entrance.PAGES if is_for_us else Entrance.PROXY
 
 
 def _absolute(target: str) -> tuple[str, str, str]:
