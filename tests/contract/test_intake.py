@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from entrepot.errors import DigestMismatch
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCTET_STREAM
-from entrepot.storage.base import ContentStore
+from entrepot.storage.base import ContentStore, Draft, Intake
 from tests.contract.test_content import content_of
 
 BODY = bytes(range(256)) * 1024
@@ -88,13 +88,14 @@ async def test_what_is_there_already_stays(store: ContentStore) -> None:
 async def test_it_does_not_mix_with_others_or_with_a_draft_of_the_same(store: ContentStore) -> None:
     intakes = [await store.intake() for _ in range(3)]
     draft = await store.draft(DIGEST)
+    all_of_them: list[Intake | Draft] = [*intakes, draft]
     for start in range(0, len(BODY), HALF):
-        for incoming in (*intakes, draft):
+        for incoming in all_of_them:
             await incoming.write(BODY[start : start + HALF])
     await asyncio.gather(
         *(intake.commit(DIGEST, OCTET_STREAM) for intake in intakes), draft.commit(OCTET_STREAM)
     )
-    for incoming in (*intakes, draft):
+    for incoming in all_of_them:
         incoming.close()
     assert await content_of(store, DIGEST) == BODY
     assert len([entry async for entry in store.entries()]) == 1

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.events import DataReceived, Event
 from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.server import ConnectionIO
 
@@ -10,6 +11,7 @@ from entrepot.config.model import Clients
 from entrepot.engine.message import Response
 from entrepot.interception.client_port import ClientPort
 from entrepot.interception.http_layer import ClientExchange, HttpLayer
+from entrepot.interception.request_body import STEP
 from tests.interception.line import Line
 from tests.interception.stage import GET, REGISTRY, Given, answering
 
@@ -119,6 +121,28 @@ async def test_pace_is_the_transport_s() -> None:
         assert line.transport.is_reading()  # there is nothing to read from
 
 
+async def test_a_wide_one_takes_more_at_once() -> None:
+    """Than the 64 KiB that mitmproxy's loop asks for."""
+    port = Port()
+    async with port.connect() as line:
+        reader = line.handler.transports[line.handler.client].reader
+        assert isinstance(reader, asyncio.StreamReader)
+        port.port().widen()
+        sent = b"G" + bytes(2 * STEP)
+        seen: list[int] = []
+        feed = line.handler.server_event
+
+        async def note(event: Event) -> None:
+            if isinstance(event, DataReceived):
+                seen.append(len(event.data))
+            await feed(event)
+
+        line.handler.server_event = note  # type: ignore[method-assign] # what the loop calls
+        line.say(sent)
+        await line.until(lambda: sum(seen) == len(sent))
+        assert max(seen) == STEP
+
+
 async def test_without_a_connection_there_is_nothing_to_do() -> None:
     port = Port()
     async with port.connect() as line:
@@ -128,6 +152,7 @@ async def test_without_a_connection_there_is_nothing_to_do() -> None:
         )
         way.abort()
         way.pace(False)
+        way.widen()
         with pytest.raises(ConnectionResetError):
             await way.send(exchange, b"x")
         assert line.transport.is_reading()

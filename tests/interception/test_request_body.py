@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from entrepot.interception.request_body import RequestBody
+from entrepot.interception.request_body import STEP, RequestBody
 from tests.interception.memory_transport import MemoryTransport
 
 PIECE = b"x" * 65_536
@@ -37,12 +37,23 @@ class Paced:
         return fed
 
 
-async def test_what_is_fed_is_read_in_order() -> None:
+async def test_what_is_fed_is_read_in_order_and_together() -> None:
     body = RequestBody(is_complete=False)
     body.feed(b"one")
     body.feed(b"two")
     body.feed_end()
-    assert [piece async for piece in reading(body)] == [b"one", b"two"]
+    assert [piece async for piece in reading(body)] == [b"onetwo"]
+
+
+async def test_but_no_more_at_once_than_a_step() -> None:
+    body = RequestBody(is_complete=False)
+    fed = [bytes([number]) * (STEP // 3) for number in range(5)]
+    for piece in (*fed, bytes(2 * STEP), b"end"):
+        body.feed(piece)
+    body.feed_end()
+    pieces = [piece async for piece in reading(body)]
+    assert b"".join(pieces) == b"".join(fed) + bytes(2 * STEP) + b"end"
+    assert [len(piece) for piece in pieces] == [STEP // 3 * 3, STEP // 3 * 2, 2 * STEP, 3]
 
 
 async def test_an_empty_one() -> None:

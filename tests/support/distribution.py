@@ -51,6 +51,11 @@ class Distribution:
         """What it said, a line for each request among it."""
         return (self._directory / "registry.log").read_text()
 
+    @property
+    def pid(self) -> int:
+        assert self._program is not None, "it is not running"
+        return self._program.pid
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -5,12 +5,14 @@ lane for bodies that name a file would take the socket and the TLS object from h
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 from mitmproxy.proxy.server import ConnectionHandler
 
 from entrepot.config.model import Clients
 from entrepot.interception.http_layer import ClientExchange, ExchangeEnded, Output
+from entrepot.interception.request_body import STEP
 
 
 class ClientPort:
@@ -66,6 +68,18 @@ class ClientPort:
         transport = self._transport
         if transport is not None:
             transport.abort()
+
+    def widen(self) -> None:
+        """For a connection that carries a layer up: mitmproxy reads 64 KiB at a time, and each time
+        passes its layers, its locks and all writers. Four times as much at once takes a third off
+        what an upload costs (bench/push.py).
+        """
+        connection = self._handler.transports.get(self._handler.client)
+        reader = connection.reader if connection else None
+        if isinstance(reader, asyncio.StreamReader):
+            read = functools.partial(asyncio.StreamReader.read, reader)
+            # Of this one reader: who reads from it has it in hand already.
+            reader.read = lambda n=-1: read(n if n < 0 else max(n, STEP))  # type: ignore[method-assign]
 
     def pace(self, may_read: bool) -> None:  # noqa: FBT001 - a switch, called by position
         transport = self._transport

@@ -223,6 +223,7 @@ class _Sending:
 async def _body(exchange: ClientExchange, port: ClientPort) -> AsyncIterator[bytes]:
     if exchange.head.expects_continue:
         await port.send(exchange, CONTINUE)
+    port.widen()
     timeout_s = port.idle_timeout_s
     reason = f"the client sent nothing for {timeout_s:.0f} s"
     async for piece in exchange.body.pieces(timeout_s, lambda: exchange.cancel(reason)):

@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator, Callable
 # Beyond the first mark the client is asked to wait, below the second it may go on.
 _HIGH = 1 << 20
 _LOW = 256 << 10
+# Docker sends chunks of 32 KiB, skopeo smaller ones: what each costs on its way, writing and TLS
+# above all, is paid once for as many as are here.
+STEP = 256 << 10
 
 
 class RequestBody:
@@ -53,11 +56,7 @@ class RequestBody:
         """`give_up` is called when nothing more has come for that long; it is to break this off."""
         while True:
             while self._pieces:
-                piece = self._pieces.popleft()
-                self._size -= len(piece)
-                if self._size < _LOW:
-                    self._resume()
-                yield piece
+                yield self._take()
             if self.is_complete:
                 return
             if self._is_broken:
@@ -68,6 +67,17 @@ class RequestBody:
                 await self._changed.wait()
             finally:
                 silence.cancel()
+
+    def _take(self) -> bytes:
+        pieces = [self._pieces.popleft()]
+        size = len(pieces[0])
+        while self._pieces and size + len(self._pieces[0]) <= STEP:
+            pieces.append(self._pieces.popleft())
+            size += len(pieces[-1])
+        self._size -= size
+        if self._size < _LOW:
+            self._resume()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _resume(self) -> None:
         if self._is_paused:
