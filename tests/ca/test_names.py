@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from entrepot.ca.issuer import make_root
 from entrepot.ca.names import constrain, constraints_of, parse_host, uncovered, vouched_names
+from entrepot.config.local import LocalRegistry
 from entrepot.config.model import Config, Registry
 from entrepot.errors import ConfigError
 
@@ -82,6 +83,21 @@ def test_all_hosts_of_the_configuration_are_vouched_for() -> None:
         registries={"quay.io": Registry(), "r.example:5000": Registry(hosts=("mirror.example",))},
     )
     assert vouched_names(config) == ("cache.lan", "quay.io", "r.example:5000", "mirror.example")
+
+
+def test_local_registries_are_vouched_for() -> None:
+    own = LocalRegistry(upstream=("http://registry:5000",), hosts=("images.lan",))
+    config = Config(
+        hostname="cache.lan",
+        local_registries={"docker-registry.local": own, "10.0.0.7:5000": LocalRegistry()},
+    )
+    names = vouched_names(config)
+    assert {"docker-registry.local", "10.0.0.7:5000", "images.lan"} <= set(names)
+    root = make_root(NOW, constrain(names))
+    assert uncovered([root.certificate], names) == ()
+    without = make_root(NOW, constrain(vouched_names(Config(hostname="cache.lan"))))
+    own_names = ("docker-registry.local", "10.0.0.7:5000", "images.lan")
+    assert uncovered([without.certificate], own_names) == own_names
 
 
 def test_patterns_and_ports_become_subtrees_without_a_leading_dot() -> None:

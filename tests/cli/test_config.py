@@ -76,6 +76,29 @@ def test_check_says_what_is_not_there(file: Path) -> None:
     assert run("show", "--config", file).exit_code == 0
 
 
+def test_check_reads_the_files_that_serve_reads(file: Path, tmp_path: Path) -> None:
+    for name, content in {"users": "ann:hunter2\n", "empty": "\n", "secrets": "hunter2\n"}.items():
+        (tmp_path / name).write_text(content)
+    file.write_text(
+        "clients: {username: ann, password_file: empty}\n"
+        "auth: {secret_file: secrets}\n"
+        "local_registries: {a.lan: {upstream: 'http://b:1', htpasswd: users}}\n"
+    )
+    result = run("check", "--config", file)
+    assert (result.exit_code, result.stdout) == (1, "")
+    password, users, secret = result.stderr.splitlines()
+    assert secret.startswith(f"auth.secret_file: {tmp_path}/secrets, line 1: expected")
+    assert password.startswith(f"Error: clients.password_file: {tmp_path}/empty: ")
+    assert users.startswith(f"local_registries.a.lan.htpasswd: {tmp_path}/users: line 1: expected")
+    assert "hunter2" not in result.stderr
+
+
+def test_check_makes_nothing(file: Path, tmp_path: Path) -> None:
+    file.write_text("data: data\n")
+    assert run("check", "--config", file).exit_code == 0
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_only_who_serves_minds_a_proxy_that_leads_back(file: Path) -> None:
     loop = "http://localhost:3128"
     assert run("show", "--config", file, HTTPS_PROXY=loop).exit_code == 0

@@ -6,13 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from entrepot.config.local import GarbageCollection, LocalRegistry
 from entrepot.config.model import Config, Registry
 from entrepot.config.surroundings import lacking
 from tests.support.pki import TestAuthority
 
 
 def said(registry: Registry, search_path: str = "") -> list[str]:
-    found = lacking(Config(registries={"a.io": registry}), search_path)
+    return told(Config(registries={"a.io": registry}), search_path)
+
+
+def said_of_own(local: LocalRegistry, search_path: str = "") -> list[str]:
+    return told(Config(local_registries={"a.lan": local}), search_path)
+
+
+def told(config: Config, search_path: str) -> list[str]:
+    found = lacking(config, search_path)
     return [f"{'.'.join(path)}: {message}" for path, message in found]
 
 
@@ -79,5 +88,32 @@ def test_what_has_become_unreadable(
     assert [line.partition(": Perm")[2] for line in told] == ["ission denied for user nobody"] * 2
 
 
+def test_what_a_local_registry_is_reached_with(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    local = LocalRegistry(upstream_username="me", upstream_password_file=path, ca_bundle=path)
+    assert said_of_own(local) == [
+        f"local_registries.a.lan.upstream_password_file: expected a password; {path}: it is empty",
+        (
+            f"local_registries.a.lan.ca_bundle: expected certificates in PEM; {path}: there is none in"
+            " it"
+        ),
+    ]
+
+
+def test_what_collects_garbage_by_itself_can_be_started(tmp_path: Path) -> None:
+    gc = GarbageCollection(command=("give", "--all"), storage=tmp_path / "none")
+    assert said_of_own(LocalRegistry(gc=gc), str(tmp_path)) == [
+        f"local_registries.a.lan.gc.storage: expected a directory; {tmp_path}/none is none"
+    ]
+    gc = GarbageCollection(command=("give", "--all"), storage=tmp_path, schedule="03:30")
+    assert said_of_own(LocalRegistry(gc=gc), str(tmp_path)) == [
+        "local_registries.a.lan.gc.command: expected a program that can be started; give is none"
+    ]
+    program(tmp_path / "give")
+    assert said_of_own(LocalRegistry(gc=gc), str(tmp_path)) == []
+
+
 def test_nothing_is_needed() -> None:
     assert said(Registry()) == []
+    assert said_of_own(LocalRegistry()) == []

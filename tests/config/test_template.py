@@ -75,7 +75,9 @@ def test_its_comments_are_settings(shipped_file: Path, loading: Loading) -> None
     users = loading.path.parent / "users"
     users.touch()
     lines = map(_live, shipped_file.read_text().splitlines())
-    config = loading.config("\n".join(lines).replace("/etc/entrepot/users", str(users)) + "\n")
+    config = loading.config(
+        "\n".join(lines).replace("/etc/entrepot/users.htpasswd", str(users)) + "\n"
+    )
     assert config.registries.pop("registry.example.com:5000") == Registry(
         rules=(RepositoryRule(match="team/*", push="allow", message="Ask the team."),)
     )

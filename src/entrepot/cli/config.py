@@ -1,13 +1,18 @@
 """`entrepot config`: what is in force, whether it is right, and a file to start from."""
 
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 
 from entrepot.cli.options import config_option, load_for_cli, load_loudly
+from entrepot.config.local import LocalRegistry
+from entrepot.config.model import Clients, Config
 from entrepot.config.render import plain, render
 from entrepot.config.template import render_documented, shipped
+from entrepot.errors import ConfigError
 
 
 @click.group("config")
@@ -33,9 +38,38 @@ def check(config_path: Path | None) -> None:
     Exits with 0 when nothing is, else with 1.
     """
     loaded = load_loudly(config_path, serves=True)
-    if loaded.obstacles:
-        raise click.ClickException("\n".join(loaded.obstacles))
+    if wrong := [*loaded.obstacles, *_useless_files(loaded.config)]:
+        raise click.ClickException("\n".join(wrong))
     click.echo("The configuration is right.")
+
+
+def _useless_files(config: Config) -> Iterator[str]:
+    """Those that `serve` reads at its start, and does not start with."""
+    # Here and not above: the engine comes along, which the other verbs need not wait for.
+    from entrepot.secret_files import secrets_of  # noqa: PLC0415 - see above
+
+    reads: list[Callable[[], object]] = [partial(_read_users, "clients", config.clients)]
+    for name, local in config.local_registries.items():
+        reads.append(partial(_read_users, f"local_registries.{name}", local))
+    if config.auth.secret_file is not None:  # else one is made, which is for `serve` to do
+        reads.append(partial(secrets_of, config))
+    for read in reads:
+        try:
+            read()
+        except ConfigError as error:
+            yield str(error)
+
+
+def _read_users(where: str, people: Clients | LocalRegistry) -> None:
+    from entrepot.passwords.users import Users  # noqa: PLC0415 - as above
+
+    Users.of(
+        where,
+        username=people.username,
+        password=people.password,
+        password_file=people.password_file,
+        htpasswd=people.htpasswd,
+    )
 
 
 @config_group.command()

@@ -63,7 +63,9 @@ _EXAMPLES: dict[str, tuple[str, Registry | LocalRegistry]] = {
     "registries": ("registry.example.com:5000", Registry()),
     "local_registries": (
         "docker-registry.local",
-        LocalRegistry(upstream=("http://registry:5000",), htpasswd=Path("/etc/entrepot/users")),
+        LocalRegistry(
+            upstream=("http://registry:5000",), htpasswd=Path("/etc/entrepot/users.htpasswd")
+        ),
     ),
 }
 
