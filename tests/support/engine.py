@@ -70,6 +70,7 @@ class Rig:
         method: str = "GET",
         host: str = NAME,
         body: bytes | None = None,
+        client: str = "127.0.0.1",
     ) -> Response:
         """The body is still to be read, and closed."""
         path, _, query = path.partition("?")
@@ -79,6 +80,7 @@ class Rig:
             query=query,
             headers=Headers((headers or {}).items()),
             host=host,
+            client=client,
             body=None if body is None else _in_pieces(body),
             content_length=None if body is None else len(body),
         )
@@ -94,8 +96,11 @@ class Rig:
         method: str = "GET",
         host: str = NAME,
         body: bytes | None = None,
+        client: str = "127.0.0.1",
     ) -> Answer:
-        response = await self.open(path, headers, method=method, host=host, body=body)
+        response = await self.open(
+            path, headers, method=method, host=host, body=body, client=client
+        )
         try:
             content = await read_all(response, is_head=method == "HEAD")
         finally:
