@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from entrepot.config.kinds import Seconds, Secret
-from entrepot.config.model import DOCKER_HUB, Auth, Config, Registry
+from entrepot.config.model import DOCKER_HUB, Auth, Config, Registry, Tags
 from entrepot.engine.token_service import TOKEN_PATH
 from entrepot.oci.challenge import Challenge, parse_challenges
 from entrepot.storage.memory import MemoryLedger
@@ -382,6 +382,39 @@ class TestTheOperatorsCredentials:
                 assert (await rig.ask(TAG, ALICE_ | ANYTHING)).status == 401
                 answer = await rig.ask(TOKEN_PATH)
                 assert "s3cr3t" not in answer.body.decode()
+
+    @pytest.mark.parametrize("scheme", ["basic", "bearer"])
+    @pytest.mark.parametrize(
+        ("is_configured", "shown", "asked_as"),
+        [
+            (True, ALICE, "alice"),  # the client's own go before the operator's
+            (False, ALICE, "alice"),
+            (True, "", "robot"),  # and these before none
+            (False, "", ""),
+        ],
+    )
+    async def test_whose_rights_a_request_has(
+        self, clock: ManualClock, scheme: str, *, is_configured: bool, shown: str, asked_as: str
+    ) -> None:
+        """By a token, and sent unasked where the registry takes that."""
+        auth = RegistryAuth(
+            "basic" if scheme == "basic" else "bearer", dict(USERS), allows_anonymous=not asked_as
+        )
+        username, password = ("robot", Secret("s3cr3t")) if is_configured else ("", None)
+        with ScriptedRegistry(auth=auth) as registry:
+            registry.add_image("app", "1.0")
+            config = config_for(
+                registry, tags=Tags(ttl=Seconds(0)), username=username, password=password
+            )
+            async with open_engine(registry, clock, config=config) as rig:
+                ways = [await rig.login(shown)]
+                if shown and scheme == "basic":
+                    ways.append({"Authorization": shown})
+                for headers in ways:
+                    registry.log.clear()
+                    assert (await rig.ask(TAG, headers | ANYTHING)).status == 200
+                    users = [entry.user for entry in registry.log.find(TAG) if entry.status == 200]
+                    assert users == [asked_as]
 
 
 async def test_a_token_path_belongs_to_the_registry_whose_realm_it_is(
