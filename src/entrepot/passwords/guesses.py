@@ -93,6 +93,8 @@ class Guesses:
 
     async def _try(self, origin: _Origin, users: Users, client: str, pair: tuple[str, str]) -> bool:
         async with origin.turn:
+            if users.remembers(*pair):  # found right while this one waited
+                return True
             if origin.wrong >= _FREE and len(origin.attempts) > _QUEUE_MAX:
                 raise self._refusal()  # of a crowd that came when nothing had gone wrong yet
             if pause := origin.pause_s(self._clock.now()):

@@ -19,8 +19,8 @@ class PasswordHash:
 
     def matches(self, password: str) -> bool:
         """Takes the CPU for milliseconds to seconds, as the hash's cost says."""
-        # What htpasswd, its makers' server and Go's bcrypt do: bytes after the 72nd count for
-        # nothing (htpasswd 2.4.66 -v takes 72 a's for a password made of 80).
+        # Bytes after the 72nd count for nothing, as with htpasswd (-v takes 72 of a password of 80)
+        # and with Go's comparison, which registries use: a file means the same here as there.
         key = as_bytes(password)[:_BYTES_MAX]
         return bcrypt.checkpw(key, self.line.encode())
 
