@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.config import environment, rpardini
+from entrepot.config import environment, private_registry, rpardini
 from entrepot.config.load import load_config
 from entrepot.config.model import Config
 
@@ -63,6 +63,24 @@ def test_the_clouds_use_helpers_and_commands(tmp_path: Path) -> None:
     assert any(registry.exec for registry in registries)
 
 
+def test_the_lab_has_a_registry_of_its_own(tmp_path: Path) -> None:
+    config = example("private-registry.yaml", tmp_path)
+    local = config.local_registries[config.hostname]
+    assert local.htpasswd
+    assert local.access[-1].match == "*"
+    assert local.retention
+    assert local.gc.schedule
+    assert config.registry_listen == "*:443"
+
+
+def test_rules_let_through_what_is_on_the_list(tmp_path: Path) -> None:
+    config = example("repository-rules.yaml", tmp_path)
+    assert config.clients.htpasswd
+    assert config.registries["docker.io"].rules[-1].pull == "deny"
+    assert config.registries["ghcr.io"].audience
+    assert config.tunnel.policy == "deny"
+
+
 # ---- documentation -------------------------------------------------------------------------
 
 
@@ -71,6 +89,14 @@ def test_every_variable_is_in_the_migration_table(name: str) -> None:
     text = (_ROOT / "docs" / "migrating-from-rpardini.md").read_text()
     first_columns = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
     assert any(f"`{name}`" in column for column in first_columns)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(private_registry.KNOWN | {environment.REGISTRY_LISTEN, "SECRET", "SECRET_FILE"})
+)
+def test_every_variable_of_a_private_registry_is_explained(name: str) -> None:
+    text = (_ROOT / "docs" / "configuration.md").read_text()
+    assert re.search(rf"^\| `{name}` \|", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", ["migrating-from-rpardini.md", "configuration.md"])

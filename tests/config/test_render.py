@@ -6,7 +6,15 @@ from hypothesis import given
 
 from entrepot.config.kinds import ProxyUrl, Secret
 from entrepot.config.local import LocalRegistry
-from entrepot.config.model import Auth, Clients, Config, Registry, Upstream, docker_hub
+from entrepot.config.model import (
+    Auth,
+    Clients,
+    Config,
+    Registry,
+    RepositoryRule,
+    Upstream,
+    docker_hub,
+)
 from entrepot.config.render import plain, render
 from entrepot.config.template import render_documented
 from tests.config.configurations import CONFIGS, load_text
@@ -51,6 +59,18 @@ def test_secrets_are_hidden() -> None:
     assert "hunter2" not in str(plain(secretive()))
     assert "hunter2" not in repr(secretive())
     assert render(secretive(), reveal=True).count("hunter2") == 9
+
+
+def test_an_address_in_a_name_or_a_message_is_shown() -> None:
+    rule = RepositoryRule(pull="deny", message="write to me@example.com")
+    registry = Registry(username="me@example.com", password=Secret("x"), rules=(rule,))
+    text = render(Config(registries={"a.io": registry}))
+    assert "username: me@example.com\n" in text
+    assert "message: write to me@example.com\n" in text
+    command = Registry(exec=("get", "hunter2@host", "http://hunter2@host", "me:hunter2@host"))
+    assert "hunter2" not in render(Config(registries={"a.io": command}))
+    message = RepositoryRule(message="http://hunter2@host or me:hunter2@host")
+    assert "hunter2" not in render(Config(registries={"a.io": Registry(rules=(message,))}))
 
 
 def test_what_is_hidden_does_not_load(loading: Loading) -> None:

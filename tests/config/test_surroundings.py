@@ -95,8 +95,8 @@ def test_what_a_local_registry_is_reached_with(tmp_path: Path) -> None:
     assert said_of_own(local) == [
         f"local_registries.a.lan.upstream_password_file: expected a password; {path}: it is empty",
         (
-            f"local_registries.a.lan.ca_bundle: expected certificates in PEM; {path}: there is none in"
-            " it"
+            f"local_registries.a.lan.ca_bundle: expected certificates in PEM; {path}: there is none"
+            " in it"
         ),
     ]
 

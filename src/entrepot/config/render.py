@@ -1,6 +1,7 @@
 """The typed tree as text again, for people: `config show`."""
 
-from dataclasses import is_dataclass
+import re
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import yaml
 
 from entrepot.config.build import Hint, hints, item_hint
 from entrepot.config.convert import HIDDEN, format_bytes, format_seconds
-from entrepot.config.kinds import Bytes, Seconds, Secret, redact_url
+from entrepot.config.kinds import Bytes, Form, Seconds, Secret, redact_url
 from entrepot.config.model import Config
+
+# As in http://user:password@host, also without its scheme.
+_PASSWORD = re.compile(r"://|\S:\S*@")
 
 type Plain = str | int | bool | list["Plain"] | dict[str, "Plain"] | None
 
@@ -42,13 +46,15 @@ def as_plain(hint: Hint, value: Any, *, reveal: bool = False) -> Plain:
     if isinstance(value, dict):
         return {name: _record(inner, reveal=reveal) for name, inner in value.items()}
     if isinstance(value, tuple):
-        return [as_plain(item_hint(hint), inner, reveal=reveal) for inner in value]
+        # Words of a command have no form of their own.
+        inner_hint = replace(item_hint(hint), form=item_hint(hint).form or hint.form)
+        return [as_plain(inner_hint, inner, reveal=reveal) for inner in value]
     if is_dataclass(value):
         return _record(value, reveal=reveal)
-    return _text(value, reveal=reveal)
+    return _text(value, reveal=reveal, is_prose=hint.form is not Form.COMMAND)
 
 
-def _text(value: Any, *, reveal: bool) -> Plain:
+def _text(value: Any, *, reveal: bool, is_prose: bool) -> Plain:
     if isinstance(value, Secret):
         return value.reveal() if reveal else HIDDEN
     if isinstance(value, bool | int):
@@ -57,7 +63,9 @@ def _text(value: Any, *, reveal: bool) -> Plain:
         return str(value)
     # A plain str: PyYAML refuses subclasses such as ProxyUrl.
     text = str.__str__(value)
-    return text if reveal else redact_url(text)
+    # An address in a message or a user's name is none; in a command anything may be one.
+    may_be_shown = reveal or (is_prose and not _PASSWORD.search(text))
+    return text if may_be_shown else redact_url(text)
 
 
 def _dump(value: Plain) -> str:
