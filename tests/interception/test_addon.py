@@ -16,6 +16,8 @@ from entrepot.errors import ConfigError
 from entrepot.interception.addon import listening_ports, open_connections
 from entrepot.interception.clients import NO_PASSWORD, ClientPolicy
 from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer, Login
+from entrepot.interception.registry_layer import RegistryLayer
+from entrepot.interception.registry_mode import RegistryTop
 from entrepot.interception.tunnel import Allowed, Refused, TunnelPolicy
 from entrepot.interception.tunnel_layer import Pace
 from entrepot.passwords.guesses import Guesses
@@ -155,10 +157,10 @@ class TestTls:
 class TlsClient:
     """What a client says within a tunnel."""
 
-    def __init__(self, line: Line, trust: ssl.SSLContext) -> None:
+    def __init__(self, line: Line, trust: ssl.SSLContext, name: str | None = HOST) -> None:
         self._line = line
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = trust.wrap_bio(self._incoming, self._outgoing, server_hostname=HOST)
+        self._tls = trust.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
 
     async def shake(self) -> None:
         while True:
@@ -190,12 +192,16 @@ class TlsClient:
             self._line.say(data)
 
 
+async def shaken(line: Line, trust: ssl.SSLContext, name: str | None = HOST) -> TlsClient:
+    client = TlsClient(line, trust, name)
+    await client.shake()
+    return client
+
+
 async def connected(line: Line, trust: ssl.SSLContext) -> TlsClient:
     line.say(f"CONNECT {HOST}:443 HTTP/1.1\r\n\r\n".encode())
     await line.heard(b"\r\n\r\n")
-    client = TlsClient(line, trust)
-    await client.shake()
-    return client
+    return await shaken(line, trust)
 
 
 class TestConnections:
@@ -279,6 +285,63 @@ class TestConnections:
             await asyncio.sleep(0)
         assert house.observed == []
         assert open_connections() == 0
+
+
+class TestRegistryPort:
+    """Of the local registries' own."""
+
+    async def test_a_whole_way(self, house: House) -> None:
+        async with house.registry_line(house.addon) as line:
+            with house.knows(line):
+                client = await shaken(line, house.leaves.trusting())
+                for _ in range(2):
+                    await client.say(b"GET /v2/ HTTP/1.1\r\nHost: registry.test\r\n\r\n")
+                    assert (await client.heard(b"/v2/")).endswith(b"REGISTRY /v2/")
+        assert [(each.request.host, each.request.scheme) for each in house.observed] == [
+            (HOST, "https"),
+            (HOST, "https"),
+        ]
+
+    async def test_absolute_form_is_heard_by_what_it_names(self, house: House) -> None:
+        async with house.registry_line(house.addon) as line:
+            with house.knows(line):
+                client = await shaken(line, house.leaves.trusting())
+                await client.say(b"GET http://named.test/v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+                await client.heard(b"REGISTRY /v2/")
+        (exchange,) = house.observed
+        assert (exchange.request.host, exchange.request.scheme) == ("named.test", "https")
+
+    async def test_who_sends_no_name_is_shown_a_certificate_all_the_same(
+        self, house: House
+    ) -> None:
+        trust = house.leaves.trusting()
+        trust.check_hostname = False
+        async with house.registry_line(house.addon) as line:
+            await shaken(line, trust, None)
+
+    @pytest.mark.parametrize("is_broken", [False, True])
+    async def test_a_name_that_is_none_of_them(
+        self, house: House, caplog: pytest.LogCaptureFixture, *, is_broken: bool
+    ) -> None:
+        async with house.registry_line(house.addon) as line:
+            house.is_broken = is_broken
+            with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
+                await shaken(line, house.leaves.trusting(), "registry-1.docker.io")
+            await line.heard_all()
+        said = "ZeroDivisionError" if is_broken else "port for registry-1.docker.io"
+        assert said in caplog.text
+
+    async def test_no_certificate_to_show(self, house: House) -> None:
+        house.leaves.failure = ConfigError("the CA has expired: rotate it")
+        async with house.registry_line(house.addon) as line:
+            with pytest.raises(ssl.SSLError, match=r"(?i)internal.error"):
+                await shaken(line, house.leaves.trusting())
+
+    async def test_our_layer_comes_first(self, house: House) -> None:
+        asked = asking(RegistryTop)
+        house.addon.next_layer(asked)
+        assert isinstance(asked.layer, RegistryLayer)
+        assert asked.context.layers[1:] == [asked.layer]
 
 
 async def test_mitmproxy_s_time_out_is_in_whole_seconds(house: House) -> None:

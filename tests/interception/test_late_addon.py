@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -9,8 +10,9 @@ from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.layers import modes
 from OpenSSL import SSL
 
+from entrepot.config.model import Config
 from entrepot.errors import ConfigError
-from entrepot.interception.addon import EntrepotAddon
+from entrepot.interception.addon import EntrepotAddon, registry_ports
 from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer, Login
 from entrepot.interception.http1 import Head
 from entrepot.interception.http_layer import ClientExchange, Place
@@ -18,6 +20,7 @@ from entrepot.interception.late_addon import LateAddon
 from entrepot.interception.request_body import RequestBody
 from entrepot.interception.tunnel import Allowed, Refused
 from entrepot.interception.tunnel_layer import Pace
+from tests.integration.waiting import eventually
 from tests.interception.conversation import PEER, make_context
 from tests.interception.house import Front, House
 from tests.interception.leaves import HOST
@@ -148,6 +151,31 @@ async def test_its_connections_are_its_own(house: Late) -> None:
             assert await line.heard(b"PAGES /healthz")
             house.late.entrepot_pace(Pace(line.handler.client, may_read=False))
             assert not line.transport.is_reading()
+
+
+class TestRegistryPort:
+    async def test_it_listens_there_too(self, house: Late) -> None:
+        house.context.options.update(mode=[])  # mitmproxy itself listens nowhere
+        house.front.config = Config(registry_listen="127.0.0.1:0")
+        await house.run()
+
+        async def ports() -> frozenset[int]:
+            return registry_ports()
+
+        await eventually(ports, bool)
+        assert house.context.options.mode == ["registry@127.0.0.1:0"]
+        await house.server.servers.update([])
+
+    def test_where_it_cannot_it_ends(self, caplog: pytest.LogCaptureFixture) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+
+            async def prepare(house: Late) -> None:
+                house.context.options.update(mode=[])
+                house.front.config = Config(registry_listen=address)
+
+            ends_with_1(prepare)
+        assert f"cannot run: cannot listen on {address} " in caplog.text
 
 
 class TestOptions:

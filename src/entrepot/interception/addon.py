@@ -94,25 +94,26 @@ class EntrepotAddon:
 
     def tls_start_client(self, data: tls.TlsData) -> None:
         first = next(iter(data.context.layers[1:2]), None)
-        if isinstance(first, RegistryLayer):
-            self._name_registry(data)
-        address = data.context.server.address
-        if address is None or not isinstance(first, FrontLayer | RegistryLayer):
-            return
+        host = _host(data)
         try:
-            data.ssl_conn = self._client_tls.connection(address[0])
+            if isinstance(first, RegistryLayer):
+                host = self._name_registry(data)
+            if host is not None and isinstance(first, FrontLayer | RegistryLayer):
+                data.ssl_conn = self._client_tls.connection(host)
         except ConfigError as error:
-            logger.error("no certificate for %s: %s", address[0], error)  # noqa: TRY400 - told in full
+            logger.error("no certificate for %s: %s", host, error)  # noqa: TRY400 - told in full
         except Exception:
-            logger.exception("no certificate for %s", address[0])
+            logger.exception("no certificate for %s", host or data.conn.sni)
 
-    def _name_registry(self, data: tls.TlsData) -> None:
-        """As `server`, which is nobody before: so that CONNECT and this port go on alike."""
+    def _name_registry(self, data: tls.TlsData) -> str | None:
+        """The host, also put down as `server`, which is nobody before: from there on this port and
+        CONNECT are alike.
+        """
         here = data.conn.sockname or ("", 0)
         name = self._front().registry_name(data.conn.sni, here[0])
         if name is not None:
             data.context.server.address = name, here[1]
-            return
+            return name
         peer = data.conn.peername[0] if data.conn.peername else "?"
         if self._reminders.is_due(peer):
             wanted = data.conn.sni or "no name at all"
@@ -121,14 +122,14 @@ class EntrepotAddon:
                 peer,
                 wanted,
             )
+        return None
 
     def tls_failed_client(self, data: tls.TlsData) -> None:
-        host = data.context.server.address[0] if data.context.server.address else "?"
         peer = data.conn.peername[0] if data.conn.peername else "?"
         logger.warning(
             "client %s ended the TLS handshake for %s; does it trust the CA at /ca.crt? (%s)",
             peer,
-            host,
+            _host(data) or "?",
             data.conn.error,
         )
 
@@ -164,6 +165,11 @@ class EntrepotAddon:
             return None  # gone already
         settings = self._front().config.clients
         return ClientPort(handler, settings, is_draining=self._is_draining)
+
+
+def _host(data: tls.TlsData) -> str | None:
+    address = data.context.server.address
+    return address[0] if address else None
 
 
 def listening_ports() -> frozenset[int]:

@@ -7,9 +7,6 @@ from typing import Protocol
 
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers import ClientTLSLayer
-from mitmproxy.proxy.layers.tls import TlsStartClientHook
-from mitmproxy.tls import TlsData
 
 from entrepot.interception.clients import NO_PASSWORD
 from entrepot.interception.first_head import (
@@ -24,6 +21,7 @@ from entrepot.interception.first_head import (
 from entrepot.interception.http1 import MAX_HEAD, refusal
 from entrepot.interception.http_layer import LINGER_S, HttpLayer, Place
 from entrepot.interception.reminders import Reminders
+from entrepot.interception.tls import ClientTlsLayer
 from entrepot.interception.tunnel import Allowed, Judgement, Ourselves, Refused
 from entrepot.interception.tunnel_layer import HELD_MAX, EntrepotPaceHook, Pace, TunnelLayer
 from entrepot.passwords.basic import basic_credentials
@@ -32,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _TLS_HANDSHAKE = 0x16
-_INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"  # a fatal alert (RFC 8446 section 6)
 
 
 @dataclass(eq=False)
@@ -305,32 +302,8 @@ class InterceptLayer(layer.Layer):
             return HttpLayer(
                 self.context, Place("http", self._authority), header_timeout_s=timeout_s
             )
-        tls = _ClientTls(self.context)
+        tls = ClientTlsLayer(self.context)
         tls.child_layer = HttpLayer(
             self.context, Place("https", self._authority), header_timeout_s=timeout_s
         )
         return tls
-
-
-class _ClientTls(ClientTLSLayer):
-    """Where there is no certificate to show, the addon has said why: the client is told at once,
-    and nothing of its trust is guessed.
-    """
-
-    _is_refused = False
-
-    def start_tls(self) -> layer.CommandGenerator[None]:
-        start = TlsData(self.conn, self.context)
-        yield TlsStartClientHook(start)
-        if start.ssl_conn is None:
-            self._is_refused = True
-            yield commands.SendData(self.conn, _INTERNAL_ERROR)
-            yield commands.CloseConnection(self.conn)
-        else:
-            self.tls = start.ssl_conn
-
-    def on_handshake_error(self, err: str) -> layer.CommandGenerator[None]:
-        if self._is_refused:
-            self.event_to_child = self.errored  # type: ignore[method-assign]  # mitmproxy's idiom
-        else:
-            yield from super().on_handshake_error(err)

@@ -10,7 +10,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.tunnel import TunnelState
 
 from entrepot.interception.http_layer import HttpLayer, Place
-from entrepot.interception.tls import UNRECOGNIZED_NAME, ClientTlsLayer
+from entrepot.interception.tls import ClientTlsLayer
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class RegistryLayer(layer.Layer):
     def _choose(self, *, is_tls: bool) -> layer.Layer:
         if not is_tls:
             return self._http("http")
-        self._tls = ClientTlsLayer(self.context, refusal=UNRECOGNIZED_NAME)
+        self._tls = ClientTlsLayer(self.context)
         self._tls.child_layer = self._http("https")
         return self._tls
 

@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from mitmproxy.proxy import commands, layer
-from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer
 from mitmproxy.proxy.layers.tls import TlsStartClientHook
 from mitmproxy.tls import TlsData
@@ -20,8 +19,8 @@ _CONTEXTS_MAX = 1000
 _HTTP11 = b"http/1.1"
 
 # Fatal alerts (RFC 8446 section 6).
-INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"
-UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
+_INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"
+_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
 
 
 class ClientTls:
@@ -51,17 +50,15 @@ class ClientTlsLayer(ClientTLSLayer):
     and nothing of its trust is guessed.
     """
 
-    def __init__(self, context: Context, *, refusal: bytes) -> None:
-        super().__init__(context)
-        self._refusal = refusal
-        self._is_refused = False
+    _is_refused = False
 
     def start_tls(self) -> layer.CommandGenerator[None]:
         start = TlsData(self.conn, self.context)
         yield TlsStartClientHook(start)
         if start.ssl_conn is None:
             self._is_refused = True
-            yield commands.SendData(self.conn, self._refusal)
+            is_known = self.context.server.address is not None
+            yield commands.SendData(self.conn, _INTERNAL_ERROR if is_known else _UNRECOGNIZED_NAME)
             yield commands.CloseConnection(self.conn)
         else:
             self.tls = start.ssl_conn
