@@ -5,11 +5,13 @@ The only user of aiohttp's session, whose exceptions leave here as `NoAnswer`.
 
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Buffer, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
+from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 from yarl import URL
@@ -193,6 +195,7 @@ class Transport:
             family=family,
             limit=0,  # counted by the client, whose requests take several hops
             force_close=is_writing,
+            socket_factory=_writing_socket if is_writing else None,
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -213,6 +216,32 @@ class Transport:
             self._reading = None
             pool.is_retired = True
             self._retired = [*(p for p in self._retired if p.users), pool]
+
+
+class _WritingSocket(socket.socket):
+    """Hears its peer out. A registry may refuse an upload long before it has all of it, and hang up
+    at once; then to write fails, and asyncio drops what came in before. Here what is written after
+    that is lost silently, as it is a moment earlier, in the network; to read fails or ends after
+    what there is to read.
+    """
+
+    def send(self, data: Buffer, flags: int = 0, /) -> int:
+        try:
+            return super().send(data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            return memoryview(data).nbytes
+
+    def sendmsg(self, buffers: Iterable[Buffer], /, *rest: Any) -> int:
+        parts = list(buffers)
+        try:
+            return super().sendmsg(parts, *rest)
+        except (BrokenPipeError, ConnectionResetError):
+            return sum(memoryview(part).nbytes for part in parts)
+
+
+def _writing_socket(address: AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = address
+    return _WritingSocket(family, kind, protocol)
 
 
 async def _send_once(
