@@ -219,6 +219,7 @@ class Proxy:
             store=base.store.statistics(),
             fills=engine.blobs.fills(),
             upstreams=engine.upstreams.statistics(),
+            guesses=base.guesses.statistics(),
             connections=open_connections(),
             exchanges=self._runner.running,
             ca_days_left=base.authority.days_left(base.clock.now()),

@@ -6,6 +6,7 @@ from entrepot.engine.fill import FillStatistics
 from entrepot.engine.message import Exchange, Headers, Request, Trace
 from entrepot.observability.metrics import Readings
 from entrepot.oci.digest import Digest
+from entrepot.passwords.guesses import GuessStatistics
 from entrepot.storage.base import Statistics
 from entrepot.upstream.standing import RateLimit
 from entrepot.upstream.statistics import EndpointStatistics, UpstreamStatistics
@@ -54,6 +55,7 @@ def readings(*upstreams: UpstreamStatistics) -> Readings:
         ),
         fills=(FillStatistics(DIGEST, 100, 50, 2), FillStatistics(DIGEST, None, 0, 1)),
         upstreams=upstreams,
+        guesses=GuessStatistics(wrong=11, refused=12),
         connections=8,
         exchanges=9,
         ca_days_left=364.5,

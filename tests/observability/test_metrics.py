@@ -97,6 +97,11 @@ def test_what_upstreams_say_of_themselves(metrics: Metrics) -> None:
         assert value(metrics, "entrepot_upstream_up", **labels) == is_up
 
 
+@pytest.mark.parametrize(("reason", "expected"), [("wrong", 11), ("refused", 12)])
+def test_logins_that_failed(metrics: Metrics, reason: str, expected: int) -> None:
+    assert value(metrics, "entrepot_login_failures_total", reason=reason) == expected
+
+
 def test_the_totals_leave_out_our_own_pages(metrics: Metrics) -> None:
     for cache in ("hit", "revalidated", "stale", "collapsed", "miss", "challenge"):
         metrics.observe(exchange(cache=cache, sent=10))

@@ -171,9 +171,14 @@ class TestAtTheSameTime:
     async def test_a_crowd_that_comes_first_is_looked_at_no_more_than_that(
         self, house: House
     ) -> None:
-        found = await house.at_once(*(f"at once {n}" for n in range(200)))
+        house.users.may_answer.clear()
+        async with asyncio.TaskGroup() as tasks:
+            crowd = tasks.create_task(house.at_once(*(f"at once {n}" for n in range(200))))
+            await house.users.was_asked.wait()
+            assert len(house.users.asked) == 1
+            house.users.may_answer.set()
         assert len(house.users.asked) == 5 + 3
-        assert refused(found) == 192
+        assert refused(crowd.result()) == 192
         assert house.pauses == [1, 2, 4]
 
     async def test_others_among_them_are_not_refused(self, house: House) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from entrepot.engine.fill import FillStatistics
 from entrepot.engine.message import Exchange
+from entrepot.passwords.guesses import GuessStatistics
 from entrepot.storage.base import Statistics as StoreStatistics
 from entrepot.upstream.statistics import UpstreamStatistics
 
@@ -28,6 +29,7 @@ class Readings:
     store: StoreStatistics
     fills: tuple[FillStatistics, ...]
     upstreams: tuple[UpstreamStatistics, ...]
+    guesses: GuessStatistics
     connections: int
     exchanges: int
     ca_days_left: float
@@ -131,6 +133,7 @@ class _Gauges(Collector):
         yield _gauge("connections", "Open client connections", readings.connections)
         yield _gauge("exchanges", "Requests being answered", readings.exchanges)
         yield _gauge("ca_days_left", "Days until the CA expires", readings.ca_days_left)
+        yield _of_guesses(readings.guesses)
         yield from _of_upstreams(readings.upstreams)
 
 
@@ -148,6 +151,17 @@ def _of_store(store: StoreStatistics) -> Iterator[Metric]:
         ("refusals", "What the store had no room for", store.refusals),
     ):
         yield CounterMetricFamily(f"entrepot_store_{name}", text, value=value)
+
+
+def _of_guesses(guesses: GuessStatistics) -> Metric:
+    failures = CounterMetricFamily(
+        "entrepot_login_failures",
+        "Logins that failed: wrong, or refused unheard after too many wrong ones",
+        labels=["reason"],
+    )
+    failures.add_metric(["wrong"], guesses.wrong)
+    failures.add_metric(["refused"], guesses.refused)
+    return failures
 
 
 def _of_upstreams(upstreams: tuple[UpstreamStatistics, ...]) -> Iterator[Metric]:
