@@ -5,6 +5,10 @@
 # environment variables are understood. Directories of the host must belong to uid 10001.
 
 ARG PYTHON=3.13-slim-trixie
+ARG REGISTRY=2.8.3
+
+# CNCF distribution, for the garbage collection of a private registry (docker-compose.registry.yml).
+FROM registry:${REGISTRY} AS registry
 
 FROM python:${PYTHON} AS build
 WORKDIR /src
@@ -23,7 +27,8 @@ LABEL org.opencontainers.image.title="Entrepot" \
 RUN groupadd --gid 10001 entrepot \
     && useradd --uid 10001 --gid entrepot --home-dir /var/lib/entrepot --no-create-home \
         --shell /usr/sbin/nologin entrepot \
-    && install -d -m 0750 -o entrepot -g entrepot /var/lib/entrepot /ca
+    && install -d -m 0750 -o entrepot -g entrepot /var/lib/entrepot /var/lib/registry /ca
+COPY --from=registry /bin/registry /usr/local/bin/registry
 COPY --from=build /opt/entrepot/.venv /opt/entrepot/.venv
 COPY config/entrepot.yaml /etc/entrepot/entrepot.yaml
 ENV PATH=/opt/entrepot/.venv/bin:$PATH \
@@ -33,7 +38,7 @@ ENV PATH=/opt/entrepot/.venv/bin:$PATH \
 USER 10001:10001
 WORKDIR /var/lib/entrepot
 VOLUME ["/var/lib/entrepot", "/ca"]
-EXPOSE 3128
+EXPOSE 3128 8443
 STOPSIGNAL SIGTERM
 # http.client knows no proxy variables: in here they are meant for the way upstream.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \

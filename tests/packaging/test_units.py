@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 
 UNITS = ("entrepot.service", "entrepot-announce.service")
+# Laid over units, one of Debian's among them.
+DROP_INS = {
+    "registry.conf": "docker-registry.service",
+    "entrepot-registry.conf": "entrepot.service",
+}
 
 
 def assignments(unit: Path) -> list[tuple[str, str]]:
@@ -36,6 +41,23 @@ def test_systemd_understands_every_line(installed: Path, name: str) -> None:
     # It looks at the units of the machine too: only what it says of ours counts.
     said = [line for line in done.stderr.splitlines() if name in line]
     assert said == []
+
+
+@pytest.mark.parametrize("name", DROP_INS)
+def test_systemd_understands_what_is_laid_over(
+    installed: Path, repository_root: Path, name: str
+) -> None:
+    unit = installed / DROP_INS[name]
+    if not unit.exists():
+        unit.write_text("[Service]\nExecStart=/bin/true\n")
+    unit.write_text(unit.read_text() + (repository_root / "packaging" / name).read_text())
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert [line for line in done.stderr.splitlines() if unit.name in line] == []
 
 
 @pytest.mark.parametrize(

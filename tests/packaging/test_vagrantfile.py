@@ -37,12 +37,17 @@ def test_a_debian_that_has_the_python(settings: Settings) -> None:
 def test_port_and_address(settings: Settings) -> None:
     networks = {args[0]: options for name, args, options in settings if name == "vm.network"}
     assert networks["private_network"]["ip"] == "192.168.56.28"
-    assert networks["forwarded_port"]["guest"] == networks["forwarded_port"]["host"] == 3128
+    forwarded = {
+        options["guest"]: options["host"]
+        for name, args, options in settings
+        if name == "vm.network" and args == ["forwarded_port"]
+    }
+    assert forwarded == {3128: 3128, 443: 8443}
 
 
 def test_it_ends_with_the_proxy_announced(settings: Settings, repository_root: Path) -> None:
     (options,) = (options for name, _, options in settings if name == "vm.provision")
     assert (repository_root / options["path"]).stat().st_mode & 0o111
-    assert options["args"] == ["--source", "/vagrant", "--announce", "192.168.56.28"]
+    assert options["args"] == ["--source", "/vagrant", "--announce", "192.168.56.28", "--registry"]
     # avahi would announce this name by itself, with addresses that lead nowhere.
     assert values(settings, "vm.hostname") != ["docker-registry"]
