@@ -89,9 +89,10 @@ def test_the_only_one_of_the_file_is_meant(loading: Loading, tmp_path: Path) -> 
     assert (local.username, local.password_file, local.password) == ("bob", users, None)
 
 
-def test_a_shells_username_changes_nobody(loading: Loading) -> None:
-    for text in (None, ONE, TWO):
-        assert loading.config(text, {"USERNAME": "ann"}) == loading.config(text)
+@pytest.mark.parametrize("text", [None, ONE, TWO])
+def test_a_shells_username_changes_nobody(loading: Loading, text: str | None) -> None:
+    environ = {"USERNAME": "ann", "READ_ONLY": "false"}
+    assert loading.config(text, environ) == loading.config(text)
 
 
 @pytest.mark.parametrize(

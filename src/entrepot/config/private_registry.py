@@ -9,12 +9,13 @@ from entrepot.config.variables import Variables, unquoted
 
 _UPSTREAM = "PRIVATE_REGISTRY"
 _USERNAME = "USERNAME"
+_READ_ONLY = "READ_ONLY"
 _SETTINGS = {
     _USERNAME: "username",
     "PASSWORD": "password",
     "PASSWORD_FILE": "password_file",
     "HTPASSWD_FILE": "htpasswd",
-    "READ_ONLY": "read_only",
+    _READ_ONLY: "read_only",
 }
 KNOWN = frozenset({_UPSTREAM, *_SETTINGS})
 _USERS = ("username", "htpasswd", "anonymous", "access")
@@ -27,8 +28,7 @@ def apply(tree: Mapping, variables: Variables, report: Report) -> Mapping:
     upstream = variables.text(_UPSTREAM)
     path = _own_name(tree) if upstream else _only_one(tree)
     if path is None:
-        # Shells often set USERNAME for purposes of their own.
-        if upstream is None and given.keys() - {_USERNAME}:
+        if upstream is None and any(map(_is_for_us, given.values())):
             report.warn(_no_effect(tree, sorted(given)))
         return tree  # a hostname that is none is for `build` to tell
     if upstream:
@@ -38,6 +38,13 @@ def apply(tree: Mapping, variables: Variables, report: Report) -> Mapping:
         if name != _USERNAME or _is_meant(tree, path, given):
             tree = lay(tree, (*path, _SETTINGS[name]), value)
     return tree
+
+
+def _is_for_us(value: Scalar) -> bool:
+    """Shells set USERNAME for purposes of their own, and compose files what is off anyway."""
+    name = value.origin.label
+    is_off = name == _READ_ONLY and value.text.lower() in {"false", "no", "off", "0"}
+    return name != _USERNAME and not is_off
 
 
 def _own_name(tree: Mapping) -> KeyPath | None:
