@@ -14,7 +14,7 @@ from entrepot.config.kinds import Seconds, Secret
 from entrepot.config.model import Clients, Config, Tunnel
 from entrepot.errors import ConfigError
 from entrepot.interception.addon import listening_ports, open_connections
-from entrepot.interception.clients import NO_PASSWORD, ClientPolicy
+from entrepot.interception.clients import WRONG_PASSWORD, ClientPolicy
 from entrepot.interception.front_layer import ClosedLayer, Destination, FrontLayer, Login
 from entrepot.interception.registry_layer import RegistryLayer
 from entrepot.interception.registry_mode import RegistryTop
@@ -95,7 +95,7 @@ class TestLogin:
         assert login.refusal is None
         ann = Clients(username="ann", password=Secret("right"))
         house.front.clients = ClientPolicy(ann, Guesses(ManualClock()))
-        for password, refusal in (("wrong", NO_PASSWORD), ("right", None)):
+        for password, refusal in (("wrong", WRONG_PASSWORD), ("right", None)):
             login = Login(PEER, basic("ann", password))
             await house.addon.entrepot_login(login)
             assert login.refusal == refusal

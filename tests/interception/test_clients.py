@@ -6,7 +6,7 @@ import pytest
 from entrepot.config.kinds import Secret
 from entrepot.config.model import Clients
 from entrepot.errors import ConfigError
-from entrepot.interception.clients import NO_PASSWORD, ClientPolicy
+from entrepot.interception.clients import WRONG_PASSWORD, ClientPolicy
 from entrepot.interception.tunnel import Refused
 from entrepot.passwords.guesses import Guesses
 from tests.passwords.passwords import write_htpasswd
@@ -84,7 +84,7 @@ class TestWithOneUser:
     )
     async def test_everything_else(self, authorization: str) -> None:
         assert not policy(ANN).admits(authorization)
-        assert await policy(ANN).judge(PEER, authorization) == NO_PASSWORD
+        assert await policy(ANN).judge(PEER, authorization) == WRONG_PASSWORD
 
     async def test_none_is_no_guess(self) -> None:
         guesses = Guesses(ManualClock(), sleep=at_once)
@@ -116,7 +116,7 @@ async def test_users_of_a_file_are_admitted_at_once_when_they_are_known(tmp_path
         assert not asking.admits(right)
         assert await asking.judge(PEER, right) is None
         assert asking.admits(right)
-    assert await asking.judge(PEER, basic("ann", "two")) == NO_PASSWORD
+    assert await asking.judge(PEER, basic("ann", "two")) == WRONG_PASSWORD
 
 
 def test_a_file_of_no_use_is_the_operators_to_mend(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from entrepot.passwords.basic import basic_credentials
 from entrepot.passwords.guesses import Guesses
 from entrepot.passwords.users import Users
 
+_ASKING = {"Proxy-Authenticate": 'Basic realm="Entrepot"'}
 NO_PASSWORD = Refused(
     407,
-    "this proxy asks for a user name and password",
-    {"Proxy-Authenticate": 'Basic realm="Entrepot"'},
+    "this proxy asks for a user name and password: HTTPS_PROXY=http://user:password@host:port",
+    _ASKING,
 )
+WRONG_PASSWORD = Refused(407, "the user name or password for this proxy is wrong", _ASKING)
 
 
 class ClientPolicy:
@@ -61,4 +63,4 @@ class ClientPolicy:
             is_known = await self.knows(client, proxy_authorization)
         except TooManyGuesses as error:
             return Refused(429, str(error), {"Retry-After": str(error.retry_after_s)})
-        return None if is_known else NO_PASSWORD
+        return None if is_known else WRONG_PASSWORD
