@@ -26,6 +26,7 @@ from tests.support.token_service import Auth as RegistryAuth
 
 OTHER = "other.test"
 ALICE, BOB = basic("alice", "wonder"), basic("bob", "builder")
+WRONG = Secret("guess")
 OLD, NEW = Secret("the secret of before"), Secret("the secret of now")
 TAG = manifest_path("1.0")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -404,6 +405,23 @@ async def test_the_upstreams_own_login_is_the_proxys_matter(
             assert (
                 await rig.ask(TOKEN_PATH, {"Authorization": basic("proxy", "inner")})
             ).status == 401
+
+
+@pytest.mark.parametrize("given", [{}, {"upstream_username": "proxy", "upstream_password": WRONG}])
+@pytest.mark.parametrize(("method", "path"), [("GET", TAG), ("POST", "/v2/app/blobs/uploads/")])
+async def test_where_the_proxy_itself_is_not_let_in_no_client_is_asked_for_a_login(
+    clock: ManualClock, passwords: Passwords, given: dict[str, Any], method: str, path: str
+) -> None:
+    auth = RegistryAuth("basic", {"proxy": "inner"}, allows_anonymous=False)
+    with ScriptedRegistry(auth=auth) as registry:
+        registry.add_image("app", "1.0")
+        config = local(registry, htpasswd=passwords.path, **given)
+        async with open_engine(registry, clock, config=config) as rig:
+            headers = await rig.login(ALICE) | {"Accept": "*/*"}
+            answer = await rig.ask(path, headers, method=method, body=b"")
+            assert (answer.status, answer.code) == (502, "UNAVAILABLE")
+            assert "WWW-Authenticate" not in answer.headers
+            assert b"upstream_username" in answer.body
 
 
 async def test_users_that_cannot_be_read_are_no_users(

@@ -111,7 +111,23 @@ class Service:
                 return await self._tokens.challenge(request, site, repository, trace)
             identity = PROXY
         ask = Ask(request, site, route, repository, identity, trace)
-        return await self._dispatch(await self._gate.admit(self._uploads.resumed(ask)))
+        ask = await self._gate.admit(self._uploads.resumed(ask))
+        return await (self._dispatch(ask) if site.local is None else self._dispatch_home(ask))
+
+    async def _dispatch_home(self, ask: Ask) -> Response:
+        """Who may do what there was decided here: should it ask for credentials all the same, it
+        is the proxy that it does not let in, and no login of the client's would help.
+        """
+        try:
+            response = await self._dispatch(ask)
+        except UpstreamError as error:
+            if error.status != _UNAUTHORIZED:
+                raise
+            raise _not_let_in(ask) from error
+        if response.status == _UNAUTHORIZED:
+            await response.aclose()
+            raise _not_let_in(ask)
+        return response
 
     async def _dispatch(self, ask: Ask) -> Response:
         is_read = ask.request.method in _GET_OR_HEAD
@@ -130,6 +146,14 @@ class Service:
 
 def _repository_of(route: Route) -> Repository | None:
     return getattr(route, "repository", None)
+
+
+def _not_let_in(ask: Ask) -> UpstreamError:
+    message = (
+        f"the registry behind {ask.registry} does not let the proxy in: upstream_username of"
+        f" local_registries.{ask.registry} is not set, or it and its password are wrong"
+    )
+    return UpstreamError(message, status=502)
 
 
 def _plain(ask: Ask) -> Ask:
