@@ -33,3 +33,12 @@ def test_the_first_rule_that_matches_decides(
 @pytest.mark.parametrize(("ttl", "expected"), [(0, 0), (3, 3), (60, 10)])
 def test_absence_is_believed_for_the_shorter_time(ttl: float, expected: float) -> None:
     assert Policy(ttl, 0).negative_ttl_s == expected
+
+
+@pytest.mark.parametrize(
+    ("registry", "tag", "ttl"),
+    [("own.test", "1.0", 0), ("own.test", "v12", 3600), ("docker.io", "1.0", 60)],
+)
+def test_a_registry_may_have_a_time_of_its_own(registry: str, tag: str, ttl: float) -> None:
+    policies = TagPolicies(Tags(ttl=Seconds(60), rules=RULES), {"own.test": 0})
+    assert policies.of(registry, Repository("app"), Tag(tag)).ttl_s == ttl

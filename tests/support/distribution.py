@@ -21,7 +21,9 @@ _READY_S = 20.0
 
 
 class Distribution:
-    """Plain, with TLS, and with users asks for basic authentication. Its data outlives `stop`."""
+    """Plain, with TLS, and with users asks for basic authentication. Its data outlives `stop`;
+    several may have one `storage`.
+    """
 
     def __init__(
         self,
@@ -30,6 +32,7 @@ class Distribution:
         seat: Seat | None = None,
         certificate: ServerCertificate | None = None,
         user: tuple[str, str] | None = None,
+        storage: Path | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.seat = seat or Seat()
@@ -38,6 +41,7 @@ class Distribution:
         self._certificate = certificate
         self._user = user
         self._directory = directory
+        self._storage = storage or directory / "storage"
         self._program: Program | None = None
         (directory / "config.yml").write_text(yaml.safe_dump(self._config()))
 
@@ -137,7 +141,10 @@ class Distribution:
         return http.client.HTTPSConnection(self.seat.address, self.port, context=context)
 
     def _config(self) -> dict[str, Any]:
-        listens: dict[str, Any] = {"addr": f"{self.seat.address}:{self.port}"}
+        listens: dict[str, Any] = {
+            "addr": f"{self.seat.address}:{self.port}",
+            "secret": "the same for all on one storage",
+        }
         if self._certificate is not None:
             listens["tls"] = {
                 "certificate": str(self._certificate.certificate),
@@ -146,7 +153,7 @@ class Distribution:
         config: dict[str, Any] = {
             "version": 0.1,
             "log": {"level": "info", "accesslog": {"disabled": False}},
-            "storage": {"filesystem": {"rootdirectory": str(self._directory / "storage")}},
+            "storage": {"filesystem": {"rootdirectory": str(self._storage)}},
             "http": listens,
         }
         if self._user is not None:

@@ -1,5 +1,6 @@
 """Which policy a tag is under: the first rule of the configuration that matches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,8 +29,10 @@ def negative_ttl_s(ttl_s: float) -> float:
 
 
 class TagPolicies:
-    def __init__(self, settings: Tags) -> None:
+    def __init__(self, settings: Tags, ttl_of: Mapping[str, float] | None = None) -> None:
+        """`ttl_of`: of registries that have one of their own, where no rule says another."""
         self._settings = settings
+        self._ttl_of = ttl_of or {}
         self._rules = [(pattern_of(rule.match), rule) for rule in settings.rules]
         self.of = lru_cache(maxsize=10_000)(self._find)
 
@@ -37,9 +40,10 @@ class TagPolicies:
         name = f"{registry}/{repository}:{tag}"
         for pattern, rule in self._rules:
             if pattern.fullmatch(name):
-                return self._policy(rule)
-        return Policy(self._settings.ttl, self._settings.max_stale)
+                return self._policy(registry, rule)
+        return self._policy(registry, TagRule())
 
-    def _policy(self, rule: TagRule) -> Policy:
-        ttl = self._settings.ttl if rule.ttl is None else rule.ttl
+    def _policy(self, registry: str, rule: TagRule) -> Policy:
+        usual = self._ttl_of.get(registry, self._settings.ttl)
+        ttl = usual if rule.ttl is None else rule.ttl
         return Policy(ttl, self._settings.max_stale, rule.immutable, rule.never)

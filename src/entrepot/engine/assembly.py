@@ -114,7 +114,10 @@ class Engine:
             facts,
             origin,
             access,
-            policies=TagPolicies(config.tags),
+            policies=TagPolicies(
+                config.tags,
+                {name: local.tag_ttl for name, local in config.local_registries.items()},
+            ),
             fetches=SingleFlight(ground.tasks),
             heads=SingleFlight(ground.tasks),
             limit=config.upstream.max_manifest,
