@@ -5,11 +5,13 @@ containerd and ctr by the system's store, podman by `--cert-dir`, skopeo by SSL_
 that use no proxy trust what lies in certs.d for the registry's name, and nothing else.
 """
 
+import base64
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Protocol
+from urllib.parse import quote
 
 from tests.support.netns import Namespace
 from tests.support.processes import Program
@@ -107,6 +109,12 @@ class WithLogin(Client, Protocol):
     def login(self, host: str, credentials: Credentials) -> str: ...
 
     def logout(self, host: str, credentials: Credentials) -> None: ...
+
+
+def forms(credentials: Credentials) -> tuple[str, ...]:
+    """In which a password may turn up: as it is, and as Basic and queries have it."""
+    basic = base64.b64encode(credentials.pair.encode()).decode()
+    return credentials.password, basic.rstrip("="), quote(credentials.password)
 
 
 def no_trust(directory: Path) -> dict[str, str]:

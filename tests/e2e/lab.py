@@ -14,8 +14,8 @@ import http.client
 import shutil
 import socket
 import ssl
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -107,7 +107,8 @@ class Lab:
             names=(HUB, HUB_TOKENS, HUB_CDN),
             entered=self.topology.upstream.entered,
         )
-        auth = Auth("bearer", dict(users or {}), service="registry.docker.io")
+        service = "registry.docker.io"
+        auth = Auth("bearer", dict(users or {}), speaks_oauth2=True, service=service)
         registry = ScriptedRegistry(self._authority, auth=auth, place=place)
         registry.send_for_tokens_to(f"https://{HUB_TOKENS}/token")
         registry.redirect_blobs()
@@ -160,6 +161,18 @@ class Lab:
         client = self.client(name, is_direct=is_direct)
         assert isinstance(client, Docker | Podman | Skopeo)
         return client
+
+    @contextmanager
+    def logged_in(self, client: Client, host: str, credentials: Credentials) -> Iterator[None]:
+        """Where there is a login to be kept; the others bring their password each time."""
+        if not isinstance(client, Docker | Podman | Skopeo):
+            yield
+            return
+        client.login(host, credentials)
+        try:
+            yield
+        finally:
+            client.logout(host, credentials)
 
     def docker(self) -> Docker:
         client = self.client("docker")
