@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from entrepot.config.kinds import Bytes, Secret
+from entrepot.config.local import LocalRegistry
 from entrepot.config.model import Auth, Clients, Config, Registry, Storage
 from entrepot.engine.message import Exchange, Headers, Request, Trace
 from entrepot.errors import ConfigError
+from entrepot.upstream.fleet import Upstreams
 from tests.support.clock import ManualClock
 
 with warnings.catch_warnings():
@@ -132,9 +134,66 @@ class TestFront:
         assert response.status == 401
 
 
+class TestLocalRegistries:
+    @pytest.fixture
+    async def proxy(self, config: Config, clock: ManualClock) -> AsyncIterator[Proxy]:
+        local = LocalRegistry(upstream=("http://127.0.0.1:9",), anonymous=("pull",))
+        changed = replace(
+            config, registry_listen="*:8443", local_registries={"own.test:5000": local}
+        )
+        async with open_proxy(changed, clock) as proxy:
+            yield proxy
+
+    @pytest.mark.parametrize(
+        ("host", "port", "intercepted"),
+        [
+            ("own.test", 5000, True),
+            ("own.test", 8443, True),
+            ("own.test", 443, False),
+            ("registry.test", 8443, False),
+        ],
+    )
+    async def test_are_intercepted_at_their_own_port_too(
+        self, proxy: Proxy, host: str, port: int, *, intercepted: bool
+    ) -> None:
+        assert proxy.front.intercepts(host, port) is intercepted
+        request = Request(method="GET", path="/x", host=f"{host}:{port}", client="127.0.0.1")
+        response = await proxy._respond(request, Entrance.PROXY)
+        assert (response.status != 421) is intercepted
+
+    async def test_answer_there_and_nobody_else_does(self, proxy: Proxy) -> None:
+        assert proxy.front.registry_name("own.test", "127.0.0.1") == "own.test"
+        assert proxy.front.registry_name("registry.test", "127.0.0.1") is None
+        for host, status in (("own.test:1234", 502), ("registry.test", 421)):
+            request = Request(method="GET", path="/v2/app/tags/list", host=host, client="127.0.0.1")
+            response = await proxy._respond(request, Entrance.REGISTRY)
+            assert response.status == status
+
+    async def test_are_not_had_from_the_proxy_itself(self, proxy: Proxy) -> None:
+        status, body = await page(proxy, "/v2/app/tags/list")
+        assert status == 421
+        assert b"own.test/NAME:TAG" in body
+
+    async def test_are_looked_after_until_the_end(self, proxy: Proxy) -> None:
+        (task,) = proxy.front.engine.upstreams._watching
+        assert not task.done()
+        await proxy.aclose()
+        assert task.done()
+
+
 class TestPages:
     async def test_readiness(self, proxy: Proxy) -> None:
         assert await page(proxy, "/readyz") == (200, HEALTHY)
+
+    async def test_an_instance_that_is_not_well_is_noted(
+        self, proxy: Proxy, config: Config, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Upstreams, "ailments", lambda _: ("own.test: gone", "own.test: lost"))
+        status, body = await page(proxy, "/readyz")
+        assert (status, body.splitlines()[-1]) == (
+            200,
+            b"upstreams: own.test: gone; own.test: lost",
+        )
 
     async def test_it_is_stopping(self, proxy: Proxy) -> None:
         proxy.is_draining = True
@@ -191,6 +250,7 @@ class TestReload:
         changed = replace(
             config,
             listen="*:8080",
+            registry_listen="*:443",
             data=Path("/elsewhere"),
             registries={"new.test": Registry()},
         )
@@ -202,6 +262,7 @@ class TestReload:
         warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
         assert warned == [
             "listen has changed: this takes a restart",
+            "registry_listen has changed: this takes a restart",
             "data has changed: this takes a restart",
         ]
         await asyncio.gather(*proxy._retiring)

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -208,6 +209,17 @@ def serve(*arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedPr
     )
 
 
+def with_a_registry(directory: Path) -> Path:
+    file = directory / "entrepot.yaml"
+    file.write_text(
+        "listen: 127.0.0.1:0\n"
+        f"data: {directory}/data\n"
+        "local_registries:\n"
+        "  own.test: {upstream: 'http://127.0.0.1:9', anonymous: [pull]}\n"
+    )
+    return file
+
+
 class TestStartsThatFail:
     """One line that says why, and status 1."""
 
@@ -230,6 +242,31 @@ class TestStartsThatFail:
             " this machine has no such address\n"
         )
         assert len(ended.stderr.splitlines()) == 1
+
+    def test_the_port_of_the_registries_is_taken(self, tmp_path: Path) -> None:
+        file = with_a_registry(tmp_path)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            ended = serve("--config", str(file), "--registry-listen", address)
+        assert ended.returncode == 1
+        assert ended.stderr.splitlines()[-1] == (
+            f"Error: cannot listen on {address} (--registry-listen, or the setting"
+            " registry_listen): Address already in use"
+        )
+
+    def test_the_port_of_the_registries_is_a_privileged_one(self, tmp_path: Path) -> None:
+        prefix = ("unshare", "--net", *WITHOUT_CAPABILITIES)
+        if os.geteuid() != 0:
+            pytest.skip("to have a network of one's own takes root")
+        ended = serve(
+            "--config", str(with_a_registry(tmp_path)), "--registry-listen", "*:443", prefix=prefix
+        )
+        assert ended.returncode == 1
+        assert ended.stderr.splitlines()[-1] == (
+            "Error: cannot listen on *:443 (--registry-listen, or the setting registry_listen):"
+            " Permission denied for user root; ports below 1024 take the capability"
+            " CAP_NET_BIND_SERVICE"
+        )
 
     @pytest.mark.parametrize(
         "make",
