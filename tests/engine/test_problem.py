@@ -11,6 +11,7 @@ from entrepot.errors import (
     EntrepotError,
     InvalidReference,
     StorageError,
+    TooManyGuesses,
     UpstreamError,
 )
 from entrepot.oci.error_body import ErrorCode
@@ -49,6 +50,7 @@ def code_of(body: object) -> str:
         (UpstreamError("no", status=502), MANIFEST, 502, "UNAVAILABLE"),
         (UpstreamError("no", status=503), MANIFEST, 503, "UNAVAILABLE"),
         (UpstreamError("no", status=504), MANIFEST, 504, "UNAVAILABLE"),
+        (TooManyGuesses(8), None, 429, "TOOMANYREQUESTS"),
         (StorageError("/var/lib/x is full"), BLOB, 500, "UNKNOWN"),
         (ConfigError("no such thing"), BLOB, 500, "UNKNOWN"),
         (EntrepotError("of no kind"), BLOB, 500, "UNKNOWN"),
@@ -89,6 +91,12 @@ def test_what_the_store_says_is_for_the_log_alone() -> None:
 def test_when_to_come_back(seconds: float | None, header: str | None) -> None:
     error = UpstreamError("later", status=429, retry_after_s=seconds)
     assert from_error(error, MANIFEST, Trace()).headers.get("Retry-After") == header
+
+
+def test_who_guesses_passwords_is_told_too() -> None:
+    response = from_error(TooManyGuesses(7.2), None, Trace())
+    assert response.headers["Retry-After"] == "8"
+    assert response.trace.error.endswith("try again in 8 s")
 
 
 def test_the_first_reason_is_kept() -> None:

@@ -21,15 +21,16 @@ class Remembered:
         self._asked: OrderedDict[bytes, float] = OrderedDict()
 
     def __contains__(self, pair: tuple[str, str]) -> bool:
-        mark, now = self._mark(*pair), self._now()
+        mark, now = digest(self._secret, *pair), self._now()
         last = self._asked.get(mark)
         if last is None or not last <= now < last + _FOR_S:
             return False
-        self.add(*pair)
+        self._asked[mark] = now
+        self._asked.move_to_end(mark)
         return True
 
     def add(self, user: str, password: str) -> None:
-        mark = self._mark(user, password)
+        mark = digest(self._secret, user, password)
         self._asked[mark] = self._now()
         self._asked.move_to_end(mark)
         if len(self._asked) > _ENTRIES_MAX:
@@ -37,9 +38,6 @@ class Remembered:
 
     def clear(self) -> None:
         self._asked.clear()
-
-    def _mark(self, user: str, password: str) -> bytes:
-        return digest(self._secret, user, password)
 
 
 def digest(secret: bytes, user: str, password: str) -> bytes:
