@@ -4,6 +4,7 @@ import pytest
 
 from entrepot.config.checks import findings
 from entrepot.config.kinds import Secret
+from entrepot.config.local import LocalRegistry
 from entrepot.config.model import Config, Registry
 
 
@@ -27,3 +28,26 @@ def test_secrets_are_equal_by_what_they_hold() -> None:
 
 def test_each_configuration_has_registries_of_its_own() -> None:
     assert Config().registries is not Config().registries
+
+
+def test_a_local_registry_is_served_with_the_proxys_own_rights() -> None:
+    secret = Secret("hunter2")
+    local = LocalRegistry(
+        hosts=("images.lan",),
+        upstream=("http://registry:5000",),
+        upstream_username="proxy",
+        upstream_password=secret,
+        username="ann",
+        password=Secret("another"),
+    )
+    served = Config(local_registries={"a.lan": local}).served
+    assert set(served) == {"docker.io", "a.lan"}
+    assert served["a.lan"] == Registry(
+        hosts=("images.lan",),
+        endpoints=("http://registry:5000",),
+        username="proxy",
+        password=secret,
+        push="allow",
+        push_as="operator",
+        proxy="none",
+    )
