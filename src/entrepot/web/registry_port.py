@@ -71,5 +71,4 @@ def not_here(request: Request, names: LocalNames, *, proxy: str) -> Response | N
         f"this is the proxy's own port, and no registry: give clients HTTPS_PROXY=http://{proxy}"
         f" and name images without it, such as {next(iter(names.all), 'docker.io')}/NAME:TAG"
     )
-    trace = Trace(kind="page", reference=request.path)
-    return problem(421, ErrorCode.UNSUPPORTED, message, trace)
+    return problem(421, ErrorCode.UNSUPPORTED, message)
