@@ -5,6 +5,8 @@
                                        ├ http:// to a registry ────→ HttpLayer → engine
                                        └ all else ─────────────────→ TunnelLayer
 
+    RegistryTop (ours) → RegistryLayer → TLS → HttpLayer ──→ local registries, on their own port
+
 mitmproxy accepts connections and does TLS; `Addon` puts `FrontLayer` on top in its `next_layer`
 hook and hands over our certificates. `FrontLayer` reads the first request's head and chooses.
 `HttpLayer` is HTTP/1.1 without I/O: events in, commands out, on a parser (`http1`) that knows no
