@@ -13,9 +13,9 @@ from entrepot.storage.base import ContentStore, Intake
 
 # Written while the next is collected: a thread, a hash and a write for each.
 _STEP = 1 << 20
-# As long as a push may wait for a disk that is slower than its network, all waits together. A
-# page cache that is being written back stalls for moments; a disk that is too slow is told by this.
-PATIENCE_S = 2.0
+# How long a push may wait for a disk that is slower than its network, all waits together: for a
+# page cache that is being written back, or a processor that is busy. More, and it is not kept.
+_PATIENCE_S, _PATIENCE_SHARE = 2.0, 0.2
 
 
 class LayerIntake:
@@ -28,7 +28,8 @@ class LayerIntake:
         self._pieces: list[bytes] = []
         self._collected = 0
         self._writing: asyncio.Task[None] | None = None
-        self._patience_s = PATIENCE_S
+        self._began = asyncio.get_running_loop().time()
+        self._waited_s = 0.0
         self.size = 0
         self.is_lost = False
 
@@ -88,8 +89,9 @@ class LayerIntake:
             return
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await asyncio.wait({self._writing}, timeout=self._patience_s)
-        self._patience_s -= loop.time() - began
+        patience_s = _PATIENCE_S + _PATIENCE_SHARE * (began - self._began) - self._waited_s
+        await asyncio.wait({self._writing}, timeout=min(max(0.0, patience_s), _PATIENCE_S))
+        self._waited_s += loop.time() - began
         if not self._writing.done():
             self.is_lost = True
 

@@ -60,7 +60,8 @@ class Pushes:
         self._tasks = tasks
         self._limit = limit
         self._keeps = keeps
-        self._open: OrderedDict[tuple[str, str], _Session] = OrderedDict()
+        self._live: set[_Session] = set()
+        self._open: OrderedDict[tuple[str, str], _Session] = OrderedDict()  # between two steps
         self._ending: set[asyncio.Task[object]] = set()
         self._admitting: dict[Digest, asyncio.Task[bool]] = {}
 
@@ -73,7 +74,7 @@ class Pushes:
         if isinstance(ask.route, ManifestRoute) and request.method == "PUT":
             return _ManifestStep(self)
         if session is None and isinstance(ask.route, UploadRoute) and request.method == "POST":
-            session = _Session(LayerIntake(self._store, self._tasks))
+            session = self._begin()
         if session is None:
             return PassedStep()
         return _LayerStep(self, session, request.headers.get("content-range"))
@@ -102,14 +103,13 @@ class Pushes:
             self.give_up(earlier)
         session.timer = asyncio.get_running_loop().call_later(_KEEP_S, self._expire, key, session)
         self._open[key] = session
-        if len(self._open) > _MAX:
-            self._expire(*next(iter(self._open.items())))
 
     def admit(self, session: "_Session", digest: Digest) -> None:
         """In a while: the push need not wait for the disk, which what asks for it does."""
         if digest in self._admitting or session.intake.is_lost:
             self.give_up(session)
             return
+        self._live.discard(session)
         task = self._tasks.create_task(session.intake.finish(digest), name=f"admit {digest}")
         self._admitting[digest] = task
         task.add_done_callback(lambda _: self._admitting.pop(digest))
@@ -117,6 +117,7 @@ class Pushes:
 
     def give_up(self, session: "_Session") -> None:
         session.intake.is_lost = True
+        self._live.discard(session)
         self._own(self._tasks.create_task(session.intake.give_up(), name="give up a push"))
 
     async def keep_manifest(self, held: Held) -> None:
@@ -137,6 +138,16 @@ class Pushes:
     def _own[Result](self, task: asyncio.Task[Result]) -> None:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+    def _begin(self) -> "_Session | None":
+        """In the place of one that nothing has been heard of for longest, if need be."""
+        if len(self._live) >= _MAX:
+            if not self._open:
+                return None
+            self._expire(*next(iter(self._open.items())))
+        session = _Session(LayerIntake(self._store, self._tasks))
+        self._live.add(session)
+        return session
 
     def _take_out(self, key: tuple[str, str]) -> "_Session | None":
         session = self._open.pop(key, None)
@@ -179,8 +190,8 @@ class _LayerStep(PassedStep):
     async def answered(self, ask: Ask, status: int, headers: Mapping[str, str]) -> None:
         digest = created(ask, status, headers)
         intake = self._session.intake
-        if intake.is_lost or not self._is_whole:
-            self.failed()
+        if intake.is_lost or not self._is_whole or (digest is not None and not intake.size):
+            self.failed()  # of a mount, nothing was sent
         elif digest is not None:
             self._pushes.admit(self._session, digest)
         elif status == _ACCEPTED and self._agrees(headers.get("Range", "")):
