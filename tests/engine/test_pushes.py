@@ -116,6 +116,29 @@ class TestLayers:
             await push(rig)
             assert await blob_gets(rig) == 1
 
+    @pytest.mark.parametrize(
+        ("location", "gets"),
+        [
+            (f"/v2/app/blobs/{LAYER.digest}", 0),
+            (f"https://registry.test/v2/app/blobs/{LAYER.digest}?x=1", 0),
+            (f"/v2/apps/blobs/{LAYER.digest}", 1),
+            (f"/v2/app/blobs/{OTHER.digest}", 1),
+            ("/v2/app/blobs/uploads/1", 1),
+            ("/v2/app//", 1),
+            ("https://[/", 1),
+            ("", 1),
+        ],
+    )
+    async def test_whose_place_alone_says_what_they_are(
+        self, rig: Rig, location: str, gets: int
+    ) -> None:
+        rig.registry.add_blob("app", LAYER)
+        said = AnswerWith(201, b"", (("Location", location),))
+        rig.registry.fault(said, method="POST")
+        path = f"{BEGIN}?digest={LAYER.digest}"
+        assert (await rig.ask(path, method="POST", body=LAYER.body)).status == 201
+        assert await blob_gets(rig) == gets
+
 
 class TestWhatDoesNotFit:
     async def test_a_gap(self, rig: Rig) -> None:
