@@ -60,3 +60,13 @@ class Clockwork:
     async def claim(self, job: str = "a test") -> AsyncIterator[Claim]:
         async with claimed(Post(NAME, self.ledger, self.clock, self.sleep), job) as claim:
             yield claim
+
+
+@asynccontextmanager
+async def running_keeper(ledger: Ledger, clock: ManualClock) -> AsyncIterator[Doorkeeper]:
+    """Of a proxy that looks again and again."""
+    keeper = keeper_of(ledger, clock)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(keeper.run(lambda _: asyncio.sleep(0.02)))
+        yield keeper
+        task.cancel()

@@ -6,6 +6,7 @@ from entrepot import __version__
 from entrepot.cli.ca import ca_group
 from entrepot.cli.cache import cache_group
 from entrepot.cli.config import config_group
+from entrepot.cli.registry import registry_group
 from entrepot.cli.serve import serve_command
 
 
@@ -22,3 +23,4 @@ main.add_command(serve_command)
 main.add_command(ca_group)
 main.add_command(cache_group)
 main.add_command(config_group)
+main.add_command(registry_group)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from entrepot.clock import Clock
 from entrepot.errors import StorageError
-from entrepot.local.failure import JobFailed
+from entrepot.local.failure import JobFailed, first_of
 from entrepot.local.records import (
     Hold,
     Phase,
@@ -63,7 +63,7 @@ async def claimed(post: Post, job: str) -> AsyncIterator["Claim"]:
             finally:
                 renewing.cancel()
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise first_of(group) from None
     finally:
         await asyncio.shield(claim.release())
 
@@ -179,10 +179,3 @@ def _reason(late: list[Presence], stage: str) -> str:
         return "a proxy process does not say that it holds writes back"
     names = sorted({name for presence in late for name in presence.pushes})
     return f"somebody is still pushing to {', '.join(names[:10]) or 'it'}"
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

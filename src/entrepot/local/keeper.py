@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from entrepot.clock import Clock
 from entrepot.errors import StorageError, UpstreamError
+from entrepot.local.forgetting import Forgetting
 from entrepot.local.pushes import Pushes, Step, Write
 from entrepot.local.records import (
     Hold,
@@ -59,6 +60,7 @@ class Doorkeeper:
         self._registries: frozenset[str] = frozenset()
         self._pushes: dict[str, Pushes] = {}
         self._holds: dict[str, Hold] = {}
+        self._met: set[str] = set()  # registries once seen without a hold
         self._told: dict[str, tuple[float, Presence]] = {}
         self._looked_at = float("-inf")
         self._looking = asyncio.Lock()
@@ -103,7 +105,10 @@ class Doorkeeper:
             names = self._names()
             for registry in names:
                 await self._tell(registry)
-            self._holds = {registry: hold async for registry, hold in self._find_holds(names)}
+            holds = {registry: hold async for registry, hold in self._find_holds(names)}
+            for registry in names - holds.keys():
+                await self._see_to_doomed(registry)
+            self._holds = holds
             self._looked_at = began
             for registry in names:
                 await self._tell(registry)
@@ -175,6 +180,15 @@ class Doorkeeper:
                 hold = decode_hold(data)
                 if hold.phase is not Phase.CLAIMING:
                     yield registry, hold
+
+    async def _see_to_doomed(self, registry: str) -> None:
+        """Of a job that was killed: what it has removed must not be said to be there when pushes
+        begin again, or they would leave it out.
+        """
+        former = self._holds.get(registry)
+        if registry not in self._met or (former is not None and former.phase is Phase.CLOSED):
+            await Forgetting(self._ledger, registry).see_to_doomed()
+            self._met.add(registry)
 
     async def _tell(self, registry: str) -> None:
         now = self._clock.now()

@@ -1,6 +1,7 @@
 """When tags were pushed, as far as it was seen: what retention goes by."""
 
 import logging
+from collections.abc import Mapping
 
 from entrepot.clock import Clock
 from entrepot.config.kinds import DAY
@@ -32,10 +33,13 @@ class PushTimes:
                 "when %s/%s:%s was pushed is not kept: %s", registry, repository, tag, error
             )
 
-    async def note_seen(self, registry: str, repository: Repository, tag: Tag, digest: str) -> None:
+    async def note_seen(
+        self, registry: str, repository: Repository, seen: Mapping[Tag, Pushed]
+    ) -> None:
         """StorageError: a tag whose time cannot be kept would never be old enough."""
-        pushed = Pushed(self._clock.now(), digest, is_seen=True)
-        await self._ledger.put(pushed_key(registry, repository, tag), encode(pushed), _KEEP_S)
+        for tag, pushed in seen.items():
+            key = pushed_key(registry, repository, tag)
+            await self._ledger.put(key, encode(pushed), _KEEP_S)
 
     async def of(self, registry: str, repository: Repository) -> dict[Tag, Pushed]:
         prefix = pushed_prefix(registry, repository)

@@ -116,3 +116,12 @@ def pushed_key(registry: str, repository: Repository, tag: Tag) -> str:
 def slot_key(registry: str) -> str:
     """Which of the scheduled times has been seen to."""
     return f"slot/{registry}"
+
+
+def doomed_prefix(registry: str) -> str:
+    """What a collection is about to remove, and the cache must then not say that it is there."""
+    return f"doomed/{registry}#"
+
+
+def doomed_key(registry: str, number: int) -> str:
+    return f"{doomed_prefix(registry)}{number}"
