@@ -35,6 +35,7 @@ from entrepot.interception.http_layer import Entrance
 from entrepot.interception.tls import ClientTls
 from entrepot.interception.tunnel import TunnelPolicy, resolve_by
 from entrepot.local.keeper import Doorkeeper
+from entrepot.local.schedule import Schedule
 from entrepot.observability.journal import log_exchange
 from entrepot.observability.metrics import Metrics, Readings
 from entrepot.oci.error_body import ErrorCode
@@ -269,9 +270,12 @@ async def open_proxy(config: Config, clock: Clock | None = None) -> AsyncIterato
             proxy = Proxy(config, base)
             upkeep = tasks.create_task(store.maintain(), name="store upkeep")
             keeping = tasks.create_task(keeper.run(), name="holds on local registries")
+            schedule = Schedule(lambda: proxy.front.config, store.ledger, clock)
+            cleaning = tasks.create_task(schedule.run(), name="scheduled cleaning")
             try:
                 yield proxy
             finally:
+                cleaning.cancel()
                 upkeep.cancel()
                 await proxy.aclose()
                 keeping.cancel()
