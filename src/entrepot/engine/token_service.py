@@ -121,7 +121,9 @@ class TokenService:
         if scope := _scope(request, repository):
             parameters["scope"] = scope
         trace.cache = "challenge"
-        response = problem(_UNAUTHORIZED, ErrorCode.UNAUTHORIZED, "authentication required", trace)
+        # Docker repeats a push for 50 s that is refused with the code's usual message and no more.
+        message = f"authentication required: log in to {site.name}"
+        response = problem(_UNAUTHORIZED, ErrorCode.UNAUTHORIZED, message, trace)
         response.headers["WWW-Authenticate"] = str(Challenge("bearer", parameters))
         response.headers |= API_VERSION
         trace.error = ""  # how every pull begins
