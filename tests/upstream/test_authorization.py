@@ -139,6 +139,27 @@ async def test_a_private_repository_stays_closed_to_nobody(bench: Bench, pair: P
     assert (await fetch(upstream, manifest()))[0] == 200
 
 
+async def test_a_stranger_has_a_token_of_nobodys(bench: Bench, pair: Pair) -> None:
+    """And the token of one is not the other's, whoever was first."""
+    upstream = bench.upstream(pair.registry.url(), **with_password())
+    for is_stranger in (True, False, True):
+        assert await fetch(upstream, manifest(is_stranger=is_stranger)) == (200, b"content")
+    assert pair.tokens.authorizations == [None, GOOD_BASIC]
+    pair.realm.private = "c/d"
+    assert (await fetch(upstream, manifest("c/d", is_stranger=True)))[0] == 401
+    assert (await fetch(upstream, manifest("c/d")))[0] == 200
+
+
+async def test_a_stranger_sends_no_basic(bench: Bench) -> None:
+    registry = await bench.serve(answering(401, WWW_Authenticate='Basic realm="x"'))
+    upstream = bench.upstream(registry.url(), **with_password())
+    for is_stranger in (True, False, True):
+        assert (await fetch(upstream, manifest(is_stranger=is_stranger)))[0] == 401
+    assert set(registry.authorizations) == {None, GOOD_BASIC}
+    assert registry.authorizations[0] is None
+    assert registry.authorizations[-1] is None
+
+
 async def test_a_token_service_that_is_down_is_an_error_with_its_name(
     bench: Bench, pair: Pair
 ) -> None:
@@ -280,7 +301,8 @@ async def test_credentials_of_the_realms_host_are_used_there(
         }
     )
     await fetch(fleet.get(name), manifest())
-    assert tokens.authorizations == [GOOD_BASIC]
+    await fetch(fleet.get(name), manifest(is_stranger=True))
+    assert tokens.authorizations == [GOOD_BASIC, None]
     assert fleet.get(name).has_credentials
     assert not fleet.get("elsewhere.test").has_credentials
 
