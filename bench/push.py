@@ -159,7 +159,6 @@ def entrepot(
                 "endpoints": [f"https://{host}"],
                 "ca_bundle": str(authority.ca_file),
                 "push": "allow",
-                "push_as": "operator",
             }
         },
         "log": {"level": "warning"},
