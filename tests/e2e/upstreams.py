@@ -57,11 +57,28 @@ class TokenDistribution(Distribution):
 
 def blob_gets(registry: Distribution, repository: str) -> int:
     """How many blobs of the repository it has sent."""
-    return sum(
-        1
+    return len(_done(registry, repository, {"GET"}, _BLOB))
+
+
+def writes(registry: Distribution, repository: str) -> list[str]:
+    """What it has taken for the repository."""
+    return _done(registry, repository, {"POST", "PATCH", "PUT", "DELETE"}, _TARGET)
+
+
+def _done(
+    registry: Distribution, repository: str, methods: set[str], path: re.Pattern[str]
+) -> list[str]:
+    return [
+        asked.group()
         for asked in _REQUEST.finditer(registry.log)
-        if asked["method"] == "GET"
+        if asked["method"] in methods
         and asked["status"].startswith("2")
-        and (blob := _BLOB.match(asked["path"]))
-        and blob["repository"] == repository
-    )
+        and (target := path.match(asked["path"]))
+        and target["repository"] == repository
+    ]
+
+
+def uploaded_bytes(registry: Distribution) -> int:
+    """Of uploads that have not come to their end."""
+    repositories = registry._storage / "docker/registry/v2/repositories"
+    return sum(file.stat().st_size for file in repositories.glob("**/_uploads/*/data"))
