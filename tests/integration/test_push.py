@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from tests.integration.blobs import make_blob
 from tests.integration.conftest import Setting
 from tests.integration.identities import USERS, basic
-from tests.support.client import Answer, ProxyClient
+from tests.support.client import Answer, Connection, ProxyClient
 from tests.support.content import Content, sha256
 from tests.support.images import Manifest, build_image
 from tests.support.token_service import Auth
@@ -152,6 +152,60 @@ async def test_is_passed_on_as_it_comes(setting: Setting) -> None:
             await connection.send_raw(chunk(second) + b"0\r\n\r\n")
             assert (await connection.answer()).status == 202
         assert whole == first + second
+
+
+async def test_an_upstream_that_refuses_early_is_heard_by_who_still_sends(
+    setting: Setting,
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        is_upload = head.startswith(b"PATCH")
+        status = b"413 Content Too Large" if is_upload else b"200 OK"
+        end = b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        writer.write(b"HTTP/1.1 " + status + end)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        setting.upstream |= {"push": "allow", "endpoints": [f"http://127.0.0.1:{port}"]}
+        client = setting.start()
+        async with await client.connect("registry.test") as connection:
+            target = "/v2/app/blobs/uploads/1"
+            await connection.send("PATCH", target, CHUNKED, chunk(bytes(100_000)))
+            async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+                tasks.create_task(send_on(connection))
+                answer = await connection.answer()
+                assert (answer.status, answer.headers["connection"]) == (413, "close")
+
+
+async def send_on(connection: Connection) -> None:
+    """64 MiB, as far as somebody takes them."""
+    with suppress(OSError):
+        for _ in range(64):
+            await connection.send_raw(chunk(bytes(1 << 20)))
+
+
+async def test_who_asks_first_is_refused_before_the_body(setting: Setting) -> None:
+    client = setting.start()
+    headers = {"Expect": "100-continue", "Content-Length": "1000000"}
+    async with await client.connect("registry.test") as connection:
+        await connection.send("PATCH", "/v2/app/blobs/uploads/1", headers)
+        status_line = await connection.reader.readline()
+        assert status_line.startswith(b"HTTP/1.1 405 ")
+
+
+async def test_who_asks_first_is_told_to_go_on_when_it_is_wanted(pushable: Setting) -> None:
+    client = pushable.start()
+    begun = await client.request("POST", f"{pushable.url}/v2/app/blobs/uploads/")
+    headers = {"Expect": "100-continue", "Content-Length": "5"}
+    async with await client.connect("registry.test") as connection:
+        await connection.send("PATCH", urlsplit(begun.headers["location"]).path, headers)
+        assert await connection.reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert await connection.reader.readline() == b"\r\n"
+        await connection.send_raw(b"layer")
+        assert (await connection.answer()).status == 202
+    assert "expect" not in pushable.registry.log.find("*", method="PATCH")[0].headers
 
 
 @asynccontextmanager
