@@ -86,7 +86,7 @@ def composed(repository_root: Path, tmp_path: Path) -> dict[str, Any]:
     """
     if shutil.which("docker-compose") is None:
         pytest.skip("docker-compose is not installed")
-    files = []
+    files: list[str | Path] = []
     for name in ("docker-compose.yml", "docker-compose.registry.yml"):
         text = (repository_root / name).read_text().replace("name: entrepot\n", "")
         (tmp_path / name).write_text(text)
