@@ -179,8 +179,8 @@ class Jobs:
     async def _ledger(self) -> AsyncIterator[Ledger]:
         if not (self._config.data / "cache").is_dir():
             raise ConfigError(
-                f"there is no cache in {self._config.data} (data); give the proxy's data directory,"
-                " for what is deleted must not be served from its cache"
+                f"there is no cache in {self._config.data} (data): give the data directory of"
+                " the proxy (--data), for what is deleted must not be served from its cache"
             )
         store = open_disk_store(self._config.data, self._config.storage, SystemClock())
         try:

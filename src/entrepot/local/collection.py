@@ -59,6 +59,7 @@ class Collection:
         planned = Collected(list(found.garbage))
         if untagged:
             await self._plan_leftovers(found, planned)
+        planned.blobs.sort()
         planned.size = await self._weigh(planned.blobs)
         return planned
 
@@ -107,7 +108,7 @@ class Collection:
         finally:
             # Also when it failed: some may have gone.
             await asyncio.shield(self._forget(result))
-        gone.blobs = result.garbage
+        gone.blobs = sorted(result.garbage)  # which it tells in no order
         if sizes is not None:
             left = await self._sizes(result.garbage) or {}
             gone.size = sum(sizes[d] for d in result.garbage if d in sizes and d not in left)
@@ -154,7 +155,7 @@ class Collection:
             kept = [version for digest, version in there.versions.items() if digest not in left]
             needed |= blobs_of(kept).keys()
             needed |= {child.digest for version in kept for child in version.children}
-        planned.blobs += sorted(dead - needed - set(planned.blobs))
+        planned.blobs += dead - needed - set(planned.blobs)
 
     async def _probe(self, found: Survey, doomed: Iterable[Digest]) -> _Probe | None:
         """Asked for, so that a registry that remembers will remember it."""

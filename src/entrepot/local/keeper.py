@@ -37,6 +37,7 @@ _LOOK_S = 1.0
 # How long what was seen is acted on. Far less than the life of a presence: while that lasts, a job
 # waits for this process.
 _BELIEVED_S = 10.0
+_REFUSED_S = 0.2
 _RETRY_AFTER_S = 30.0
 _UNAVAILABLE = 503
 
@@ -95,7 +96,7 @@ class Doorkeeper:
         return "; ".join(
             f"no pushes to {registry}: {hold.job}"
             for registry, hold in sorted(self._holds.items())
-            if hold.phase in {Phase.CLOSING, Phase.CLOSED}
+            if self._is_held(registry)
         )
 
     async def look(self) -> None:
@@ -116,14 +117,10 @@ class Doorkeeper:
     # Whether a write may pass.
 
     async def _check(self, write: Write) -> None:
-        if not 0 <= self._clock.now() - self._looked_at < _BELIEVED_S:
-            try:
-                await self.look()
-            except StorageError as error:
-                raise _not_now(
-                    f"whether {write.registry} takes writes cannot be told, as the proxy's ledger"
-                    " cannot be read or written; see the proxy's log"
-                ) from error
+        await self._look_if_older(_BELIEVED_S, write.registry)
+        if self._is_held(write.registry):
+            # It may have ended a moment ago: who comes back after Retry-After is let in at once.
+            await self._look_if_older(_REFUSED_S, write.registry)
         hold = self._holds.get(write.registry)
         is_shared = False
         if hold is not None and hold.phase is Phase.CLOSING and write.is_of_push:
@@ -131,7 +128,7 @@ class Doorkeeper:
         # From here to the count of what is running nothing may be awaited: what is told of this
         # process in between would be wrong.
         hold = self._holds.get(write.registry)
-        if hold is None or hold.phase in {Phase.CLAIMING, Phase.PREPARING}:
+        if hold is None or not self._is_held(write.registry):
             return
         if hold.phase is Phase.CLOSING and (is_shared or self._may_end(write)):
             return
@@ -139,6 +136,21 @@ class Doorkeeper:
             f"{write.registry} takes no pushes for a moment ({hold.job}); pulls go on, try again"
             " in a minute"
         )
+
+    def _is_held(self, registry: str) -> bool:
+        hold = self._holds.get(registry)
+        return hold is not None and hold.phase in {Phase.CLOSING, Phase.CLOSED}
+
+    async def _look_if_older(self, age_s: float, registry: str) -> None:
+        if 0 <= self._clock.now() - self._looked_at < age_s:
+            return
+        try:
+            await self.look()
+        except StorageError as error:
+            raise _not_now(
+                f"whether {registry} takes writes cannot be told, as the proxy's ledger cannot be"
+                " read or written; see the proxy's log"
+            ) from error
 
     def _may_end(self, write: Write) -> bool:
         if write.step is Step.PART:
