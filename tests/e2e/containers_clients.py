@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.e2e.clients import (
     CALL_S,
@@ -54,10 +55,12 @@ class Podman(_Tool):
             certificates.mkdir()
             shutil.copy(surroundings.trusted, certificates / "ca.crt")
             self._trust = (f"--cert-dir={certificates}",)
+        # Podman takes no path of more than 50 characters for this.
+        self._run_root = TemporaryDirectory(prefix="podman-")
         self._podman = (
             "podman",
             f"--root={directory}/root",
-            f"--runroot={directory}/run",
+            f"--runroot={self._run_root.name}",
             f"--tmpdir={directory}/tmp",
             "--storage-driver=overlay",
             "--cgroup-manager=cgroupfs",
@@ -103,6 +106,9 @@ class Podman(_Tool):
 
     def remove_all(self) -> None:
         self._output("rmi", "--all", "--force")
+
+    def close(self) -> None:
+        self._run_root.cleanup()
 
     def _push(self, image: str, credentials: Credentials | None) -> tuple[str, ...]:
         digest = f"--digestfile={self._digest_file}"

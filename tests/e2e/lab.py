@@ -36,7 +36,8 @@ from tests.support.registry import Place, ScriptedRegistry
 from tests.support.token_server import TokenServer
 from tests.support.token_service import Auth
 
-PROXY_NAME, PROXY_PORT, DIRECT_PORT = "docker-registry.local", 3128, 443
+PROXY_NAME, PROXY_PORT = "docker-registry.local", 3128
+DIRECT = f"{netns.PROXY_TO_CLIENT}:443"  # where the local registry is without a proxy
 HUB, HUB_TOKENS, HUB_CDN = "registry-1.docker.io", "auth.docker.io", "production.cdn.test"
 PRIVATE, TUNNELLED = "private.test", "tunnelled.test"
 GUARDED, GUARDED_TOKENS = "guarded.example.com", "auth.example.com"  # of one domain

@@ -82,3 +82,9 @@ def uploaded_bytes(registry: Distribution) -> int:
     """Of uploads that have not come to their end."""
     repositories = registry._storage / "docker/registry/v2/repositories"
     return sum(file.stat().st_size for file in repositories.glob("**/_uploads/*/data"))
+
+
+def stored_bytes(registry: Distribution) -> int:
+    """Of all its blobs."""
+    blobs = registry._storage / "docker/registry/v2/blobs"
+    return sum(file.stat().st_size for file in blobs.glob("*/*/*/data"))
