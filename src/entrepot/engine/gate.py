@@ -71,8 +71,7 @@ class Gate:
         is_served = self._audiences[site.entry].includes(ask.request.client)
         nobody = PROXY if is_served or not site.upstream.has_credentials else STRANGER
         identity = nobody if ask.identity == PROXY else ask.identity
-        ask = replace(ask, grant=grant, nobody=nobody, identity=identity)
-        return _as_upload(ask) if grant.is_limited else ask
+        return _as_upload(replace(ask, grant=grant, nobody=nobody, identity=identity))
 
     # By the rules.
 
@@ -168,9 +167,9 @@ def _refuse(refusal: Refusal | None) -> None:
 
 
 def _as_upload(ask: Ask) -> Ask:
-    """Where rules hold, which repository an upload is of must be known also of odd places."""
-    found = _UPLOAD.match(ask.path)
-    if not isinstance(ask.route, Other) or found is None:
+    """Which repository an upload is of must be known also of odd places, for rules and scopes."""
+    found = _UPLOAD.match(ask.path) if isinstance(ask.route, Other) else None
+    if found is None:
         return ask
     repository = parse_repository(found["name"])
     ask.trace.kind, ask.trace.repository = "upload", repository
