@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 
 from entrepot.config.kinds import Secret
-from entrepot.config.local import LocalRegistry
+from entrepot.config.local import AccessRule, LocalRegistry
 from entrepot.config.model import Config, RepositoryRule
+from entrepot.engine.ask import Ask
+from entrepot.engine.identity import own_identity
+from entrepot.engine.message import Request, Trace
+from entrepot.errors import UpstreamError
+from entrepot.oci.reference import Repository
+from entrepot.oci.route import parse_route
 from tests.support.clock import ManualClock
 from tests.support.content import Given
 from tests.support.engine import (
@@ -279,3 +285,31 @@ class TestLocal:
         answer = await rig.ask(UPLOADS, host="ro.test", method="POST")
         assert (answer.status, answer.code) == (405, "UNSUPPORTED")
         assert b"read-only" in answer.body
+
+    async def test_what_is_no_login_of_its_own_opens_nothing(self, rig: Rig) -> None:
+        site = rig.engine.sites.by_authority(NAME)
+        assert site is not None
+        path = manifest_path("1.0", "team/app")
+        request, route = Request(method="GET", path=path, host=NAME), parse_route(path)
+        stranger = own_identity("Bearer x", b"key")
+        ask = Ask(request, site, route, Repository("team/app"), stranger, Trace())
+        with pytest.raises(UpstreamError) as refused:
+            await rig.engine.service._gate.admit(ask)
+        assert refused.value.status == 401
+
+
+async def test_a_catalog_is_closed_to_who_may_see_nothing(
+    registry: ScriptedRegistry, clock: ManualClock
+) -> None:
+    local = LocalRegistry(
+        upstream=(registry.url,), username="amy", password=Secret("pass"), access=(AccessRule(),)
+    )
+    config = Config(registries={}, local_registries={NAME: local}, upstream=impatient())
+    async with open_engine(registry, clock, config=config) as rig:
+        amy = {"Authorization": basic("amy", "pass")}
+        answers = [await rig.ask("/v2/_catalog", shown) for shown in (amy, await rig.login())]
+        assert [(answer.status, answer.code) for answer in answers] == [
+            (403, "DENIED"),
+            (401, "UNAUTHORIZED"),
+        ]
+        assert not registry.log.find("/v2/_catalog")
