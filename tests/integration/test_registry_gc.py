@@ -23,6 +23,7 @@ from tests.local.registry import NAME, OwnRegistry
 from tests.support.client import ACCEPT, Answer, ProxyClient
 from tests.support.distribution import is_installed
 from tests.support.images import Manifest, build_image, build_index
+from tests.support.proxy import ProxyProcess
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="needs docker-registry and htpasswd")
 URL = f"https://{NAME}"
@@ -64,7 +65,12 @@ class House:
     async def run(self, *arguments: str, status: int = 0) -> str:
         """What it said: on stdout, or where it failed, on stderr."""
         process = await self.begin(*arguments)
-        out, err = (part.decode() for part in await process.communicate())
+        try:
+            out, err = (part.decode() for part in await process.communicate())
+        except BaseException:
+            process.kill()
+            await process.wait()
+            raise
         assert process.returncode == status, f"{out}\n{err}"
         return err if status else out
 
@@ -218,6 +224,62 @@ async def test_pulls_while_collections_come_and_go(house: House) -> None:
         stop.set()
     assert pulls > 20
     assert house.own.has_all_of(REPOSITORY, index)
+
+
+class Refused(Exception):  # noqa: N818 - reads as what it says
+    pass
+
+
+class CarefulPusher(Pusher):
+    """Gives up at the first refusal, as clients do."""
+
+    async def ask(
+        self, method: str, url: str, headers: dict[str, str] | None = None, body: bytes = b""
+    ) -> Answer:
+        answer = await super().ask(method, url, headers, body)
+        if answer.status >= 400 and method != "HEAD":
+            raise Refused(str(answer.status))
+        return answer
+
+
+async def test_pushes_through_two_processes_are_whole_or_refused(
+    house: House, tmp_path: Path
+) -> None:
+    """Both on the same data, and what they push is garbage half of the time."""
+    first = house.start()
+    second = ProxyProcess(house.setting.config, tmp_path / "second")
+    second.data = house.setting.proxy.data
+    stop = asyncio.Event()
+    pushed: dict[str, Manifest] = {}
+    refused: list[str] = []
+
+    async def push_on(client: ProxyClient, name: str) -> None:
+        pusher = CarefulPusher(client, f"{URL}/v2/{name}")
+        number = 0
+        while not stop.is_set():
+            number += 1
+            # Three in turn, so that what is pushed may be gone, or about to go.
+            image = build_image([30_000, 20_000], seed=number % 3 + 10 * len(name))
+            try:
+                await pusher.push(image, "latest")
+            except Refused as error:
+                refused.append(str(error))
+            else:
+                pushed[name] = image
+
+    with second:
+        clients = (first, ProxyClient(second.address, first._trust))
+        async with asyncio.TaskGroup() as tasks:
+            for number, name in enumerate(("a", "bb", "ccc", "dddd")):
+                tasks.create_task(push_on(clients[number % 2], name))
+            for _ in range(4):
+                await house.run("gc", "--untagged")
+            stop.set()
+        await house.run("gc", "--untagged")
+    assert set(pushed) == {"a", "bb", "ccc", "dddd"}
+    assert "503" in refused
+    for name, image in pushed.items():
+        assert house.own.has_all_of(name, image)
 
 
 async def test_a_push_that_has_begun_is_waited_for(house: House) -> None:
