@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from entrepot.cache.permission import (
-    FORBIDDEN,
     LOGIN_NEEDED,
     UNSUPPORTED,
     Grant,
@@ -133,11 +132,9 @@ def _is_cached(ask: Ask) -> bool:
 
 
 def _no_catalog(ask: Ask) -> Refusal | None:
-    """It is filtered; but to who may see nothing at all, it is closed."""
+    """It is filtered; but to nobody in particular, who may see nothing at all, it is closed."""
     if ask.grant.may_somewhere("pull"):
         return None
-    if ask.identity.user:
-        return Refusal(FORBIDDEN, f"{ask.identity.user} may not pull from {ask.registry}")
     return Refusal(LOGIN_NEEDED, f"log in to see what is in {ask.registry}")
 
 
