@@ -99,6 +99,18 @@ def test_what_is_pushed_is_there_for_others(
     assert blob_gets(_upstream(lab, host), repository) == 0
 
 
+@pytest.mark.parametrize(("host", "folder"), [(GUARDED, "secret"), (LOCAL, "team")])
+def test_layers_that_another_repository_has(
+    pusher: Pusher, other: Client, host: str, folder: str, tmp_path: Path, seed: int
+) -> None:
+    """Docker and podman have them mounted."""
+    for repository in (f"{folder}/from{seed}", f"{folder}/to{seed}"):
+        name = f"{host}/{repository}:v1"
+        pushed = pusher.push(archive(tmp_path, name, SIZES, seed), name, ANN)
+        assert other.pull(name, ANN) == pushed
+        other.remove_all()
+
+
 def test_nothing_is_pushed_where_nobody_has_allowed_it(
     pusher: Pusher, tmp_path: Path, seed: int
 ) -> None:
