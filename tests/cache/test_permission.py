@@ -95,7 +95,7 @@ def test_a_rule_speaks_for_itself_or_is_spoken_for() -> None:
         ),
         (
             of_local("amy", LocalRegistry(access=(AccessRule(users=("bob",), allow=("pull",)),))),
-            (True, True, True),
+            (False, False, False),
         ),
     ],
 )
@@ -117,11 +117,11 @@ ACCESS = (
         ("amy", "team/a", (200, 200, 403)),
         ("bob", "team/a", (200, 403, 403)),
         ("cid", "team/a", (403, 403, 403)),  # *
-        ("cid", "public/a", (200, 200, 200)),  # no rule is for users there
+        ("cid", "public/a", (403, 403, 403)),  # no rule is for users there
         ("", "team/a", (200, 401, 401)),
         ("", "public/a", (200, 401, 401)),
         ("", "elsewhere", (401, 401, 401)),  # * is not of who brings no password
-        ("anonymous", "public/a", (200, 200, 200)),  # a user who is called so is a user
+        ("anonymous", "public/a", (403, 403, 403)),  # a user who is called so is a user
         ("anonymous", "team/a", (403, 403, 403)),
         ("*", "team/a", (403, 403, 403)),
     ],

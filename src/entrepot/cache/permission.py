@@ -129,7 +129,8 @@ class LocalAccess:
         return self._default(user)
 
     def _default(self, user: str) -> tuple[Action, ...]:
-        return _EVERYTHING if user else self._settings.anonymous
+        """What no rule says anything of: with rules, that is nobody's but who need not log in."""
+        return _EVERYTHING if user and not self._rules else self._settings.anonymous
 
 
 def _is_for(rule: AccessRule, user: str) -> bool:

@@ -99,8 +99,8 @@ class LocalRegistry:
     )
     access: tuple[AccessRule, ...] = setting(
         (),
-        "Who may do what in which repositories: the first rule that matches both decides. Where"
-        " none does, users may do everything, others what anonymous says.",
+        "Who may do what in which repositories: the first rule that matches both decides; where"
+        " none does, what anonymous says holds for all. Without rules: users may do everything.",
     )
     read_only: bool = setting(False, "Refuse all writes.")
     tag_ttl: Seconds = setting(

@@ -20,6 +20,8 @@ from entrepot.oci.reference import Reference, Repository, Tag, parse_reference, 
 from entrepot.oci.route import BlobRoute, ManifestRoute, Other, UploadRoute
 from entrepot.upstream.message import UpstreamRequest, UpstreamResponse
 
+_UNAUTHORIZED = 401
+
 
 class Forward:
     def __init__(
@@ -39,6 +41,10 @@ class Forward:
             answer = await self._write(ask)
         else:
             answer = await self._send(ask, ask.request.body)
+        if answer.status == _UNAUTHORIZED and ask.repository is not None:
+            # Its own challenge may name a token service that clients reach past us, or not at all.
+            await answer.aclose()
+            raise UpstreamError(f"{ask.registry} answers 401", status=answer.status)
         headers = _for_client(ask, answer) | mark(ask.trace, CacheStatus.PASS)
         body = PassedBody(answer, lambda _: None)
         return Response(answer.status, headers, body, length_of(answer.headers), ask.trace)

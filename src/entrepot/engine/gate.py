@@ -133,7 +133,7 @@ def _is_cached(ask: Ask) -> bool:
 
 def _no_catalog(ask: Ask) -> Refusal | None:
     """It is filtered; but to nobody in particular, who may see nothing at all, it is closed."""
-    if ask.grant.may_somewhere("pull"):
+    if ask.grant.user or ask.grant.may_somewhere("pull"):
         return None
     return Refusal(LOGIN_NEEDED, f"log in to see what is in {ask.registry}")
 
