@@ -1,6 +1,5 @@
 """Debian's registry as an operator runs it: deletions on, its own collection at hand."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,11 +37,6 @@ class OwnRegistry(Distribution):
         headers = {"Content-Type": manifest.media_type}
         path = f"/v2/{repository}/manifests/{tag}"
         self._request("PUT", path, manifest.body, headers, 201)
-
-    def put(self, repository: str, tag: str, document: dict[str, Any]) -> None:
-        path = f"/v2/{repository}/manifests/{tag}"
-        headers = {"Content-Type": document["mediaType"]}
-        self._request("PUT", path, json.dumps(document).encode(), headers, 201)
 
     def has(self, path: str) -> bool:
         accept = "*/*, application/vnd.oci.image.index.v1+json"

@@ -1,6 +1,7 @@
 """What is asked of a registry that pages, deletes tags by name (3.x), or fails."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from entrepot.oci.reference import Repository, Tag
 from tests.local.registry import NAME
 from tests.support.engine import impatient
 from tests.support.faults import AnswerWith
+from tests.support.http_server import Reply, Request
 from tests.support.images import build_artifact, build_image, build_index
 from tests.support.registry import ScriptedRegistry
 
@@ -36,6 +38,16 @@ async def catalogue(registry: ScriptedRegistry, tmp_path: Path) -> AsyncIterator
         yield catalogue
 
 
+@dataclass(frozen=True, slots=True)
+class Then:
+    """Somebody else is next, before the answer is."""
+
+    act: Callable[[], object]
+
+    def apply(self, request: Request, reply: Reply) -> None:
+        self.act()
+
+
 def methods(registry: ScriptedRegistry, reference: str) -> list[str]:
     return [
         entry.method
@@ -52,6 +64,19 @@ async def test_a_tag_is_deleted_by_name_where_that_is_possible(
     await catalogue.untag(APP, Tag("1.0"), Digest.parse(image.digest))
     assert await catalogue.tagged(APP) == {Tag("latest"): Digest.parse(image.digest)}
     assert "PUT" not in methods(registry, "1.0")
+
+
+async def test_a_tag_that_is_pushed_while_it_is_deleted_is_left(
+    registry: ScriptedRegistry, catalogue: Catalogue
+) -> None:
+    """At a registry that deletes by digest only."""
+    image, pushed = registry.add_image("app", "1.0"), build_image([2000], seed=9)
+    registry.fault(AnswerWith(400), path="*/manifests/1.0", method="DELETE")
+    registry.fault(Then(lambda: registry.add("app", "1.0", pushed)), method="PUT")
+    with pytest.raises(JobFailed, match="pushed again meanwhile"):
+        await catalogue.untag(APP, Tag("1.0"), Digest.parse(image.digest))
+    registry.script.clear()
+    assert await catalogue.tagged(APP) == {Tag("1.0"): Digest.parse(pushed.digest)}
 
 
 async def test_what_is_not_there_is_nothing(catalogue: Catalogue) -> None:

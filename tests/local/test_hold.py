@@ -1,6 +1,7 @@
 """A job and the proxies: who waits for whom, and that all of it ends."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -9,7 +10,14 @@ from entrepot.local.failure import JobFailed
 from entrepot.local.hold import Post, claimed
 from entrepot.local.keeper import PRESENCE_TTL_S, Doorkeeper
 from entrepot.local.pushes import IDLE_S, Step
-from entrepot.local.records import hold_prefix
+from entrepot.local.records import (
+    Hold,
+    Phase,
+    encode,
+    hold_key,
+    hold_prefix,
+    presence_prefix,
+)
 from entrepot.storage.memory import MemoryLedger
 from tests.local.holding import APP, NAME, OTHER, Clockwork, keeper_of, passes, write
 from tests.support.broken_storage import BreakableLedger
@@ -138,6 +146,45 @@ async def test_steps_through_two_processes_are_one_push(
         await passes(second, Step.PART)
         await passes(second, Step.TAG)
         await closing
+
+
+async def test_a_step_that_is_thought_over_while_the_hold_closes_is_refused(
+    clock: ManualClock,
+) -> None:
+    """What was acknowledged in between says that nothing is on its way."""
+    ledger = PausingLedger(clock)
+    first, second = keeper_of(ledger, clock), keeper_of(ledger, clock)
+    await first.look()
+    await passes(first, Step.UPLOAD)
+
+    async def hold(phase: Phase) -> None:
+        await ledger.put(hold_key(NAME, "a"), encode(Hold("a", "a test", phase, 0)), 30)
+        for keeper in (first, second):
+            await keeper.look()
+
+    await hold(Phase.CLOSING)
+    async with asyncio.TaskGroup() as tasks:
+        asked = tasks.create_task(is_refused(second, Step.UPLOAD))
+        await ledger.is_asked.wait()
+        await hold(Phase.CLOSED)
+        ledger.may_answer.set()
+        assert await asked
+
+
+class PausingLedger(MemoryLedger):
+    """Takes its time to say who is there."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.is_asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
+        found = [record async for record in super().scan(prefix)]
+        if prefix == presence_prefix(NAME):
+            self.is_asked.set()
+            await self.may_answer.wait()
+        for record in found:
+            yield record
 
 
 async def test_a_process_that_was_killed_is_waited_for_until_it_cannot_write(

@@ -1,5 +1,6 @@
 """Which tags go, and that nothing else does."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -13,11 +14,13 @@ from entrepot.config.local import RetentionRule
 from entrepot.local.premises import Premises, open_premises
 from entrepot.local.retention import Aged, Expired, Retention, expired
 from entrepot.oci.digest import Digest
+from entrepot.oci.media_type import OCI_MANIFEST
 from entrepot.oci.reference import Repository, Tag
 from entrepot.storage.memory import MemoryLedger
 from tests.local.registry import NAME, OwnRegistry
 from tests.support.clock import ManualClock
-from tests.support.images import build_image, build_index
+from tests.support.content import Given
+from tests.support.images import Manifest, build_image, build_index
 
 APP = Repository("team/app")
 IMAGES = [build_image([1000], seed=seed) for seed in range(5)]
@@ -147,6 +150,24 @@ async def test_a_tag_that_was_never_seen_is_known_from_the_first_run_on(rig_of: 
         assert await rig.retain() == []
         rig.clock.advance(1 * DAY)
         assert await rig.retain() == ["team/app:around-the-proxy"]
+
+
+def image_of(year: int) -> Manifest:
+    config = Given(json.dumps({"created": f"{year}-01-01T00:00:00.123456789Z"}).encode())
+    named = {
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "digest": config.digest,
+        "size": config.size,
+    }
+    document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": named, "layers": []}
+    return Manifest(json.dumps(document).encode(), OCI_MANIFEST, blobs=(config,))
+
+
+async def test_of_tags_that_became_known_together_the_newest_image_stays(rig_of: Rigs) -> None:
+    async with rig_of(RetentionRule(keep_last=1)) as rig:
+        for tag, year in (("a", 2024), ("b", 2026), ("c", 2025)):
+            rig.own.push(APP, tag, image_of(year))
+        assert await rig.retain() == ["team/app:a", "team/app:c"]
 
 
 async def test_a_tag_that_moved_around_the_proxy_is_new(rig_of: Rigs) -> None:
