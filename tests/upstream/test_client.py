@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from aiohttp import web
 
+from entrepot.upstream.message import UpstreamRequest
 from entrepot.upstream.standing import RateLimit
 from tests.upstream.bench import (
     SECRET,
@@ -224,6 +225,26 @@ async def test_a_budget_bounds_all_of_it(bench: Bench) -> None:
     assert str(error) == "registry.example: no answer within 0.1 s"
     assert upstream.is_resting()
     assert upstream._slots._value == 64
+
+
+async def test_an_upload_is_filed_in_its_own_time(bench: Bench) -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.set()
+        await may_answer.wait()
+        return web.Response(status=201 if request.method == "PUT" else 200)
+
+    server = await bench.serve(answer)
+    upstream = bench.upstream(server.url(), settings=timeouts(header=0.1))
+    put = UpstreamRequest(method="PUT", path="/v2/a/blobs/uploads/1", headers={}, is_bulk=True)
+    async with asyncio.TaskGroup() as group:
+        filing = group.create_task(upstream.send(put))
+        await asked.wait()
+        assert (await failure(upstream.send(get()))).is_late
+        may_answer.set()
+        async with await filing as response:
+            assert response.status == 201
 
 
 async def test_a_budget_bounds_several_endpoints(bench: Bench) -> None:

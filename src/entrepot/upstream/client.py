@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from yarl import URL
 
@@ -35,6 +35,9 @@ _QUOTA_PAUSE_S, _QUOTA_PAUSE_MAX_S = 10.0, 60.0
 # Of the connections, what long bodies leave free: while layers come in for minutes, manifests and
 # tokens pass in moments and need but few.
 _SMALL_SHARE = 4
+# What a registry does with an upload that has come whole, before it answers: on object storage it
+# is copied and hashed once more, which takes minutes for large layers.
+_FILING_S = 900.0
 # Between attempts at something that usually passes: a restart, an overloaded node. Podman, skopeo
 # and ctr give up at one 503 or reset, and their users would not wait much longer than this.
 PAUSES_S = (0.2, 0.8)
@@ -111,6 +114,8 @@ class Upstream:
         loop = asyncio.get_running_loop()
         start, budget = loop.time(), request.header_timeout_s
         patience = self._patience()
+        if request.is_bulk and not request.is_read:
+            patience = replace(patience, header_s=max(patience.header_s, _FILING_S))
         limit: asyncio.Timeout | nullcontext[None] = nullcontext()
         if budget is not None:
             patience = self._patience(budget, until=start + budget)
