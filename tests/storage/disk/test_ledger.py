@@ -14,7 +14,19 @@ async def test_what_expires_first_goes_when_there_is_too_much(
     monkeypatch.setattr(ledger_module, "_PAGE", 1)
     ledger = disk.open().ledger
     for number in (3, 1, 5, 2, 4):
-        await ledger.put(f"key/{number}", bytes(10), ttl_s=number)
+        await ledger.put(f"key/{number}", bytes(10), ttl_s=100 * number)
     assert await ledger.expire() == 2
     assert [key async for key, _ in ledger.scan("key/")] == ["key/3", "key/4", "key/5"]
     assert await ledger.expire() == 0
+
+
+async def test_what_lives_for_moments_is_spared(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_ROWS_MAX", 1)
+    ledger = disk.open().ledger
+    for key, ttl_s in (("hold", 30), ("binding", 3600), ("member", float("inf"))):
+        await ledger.put(key, b"", ttl_s)
+    await ledger.expire()
+    assert await ledger.get("hold") == b""
+    assert await ledger.get("binding") is None
