@@ -19,7 +19,7 @@ _PUT = (
     " ON CONFLICT (key, raw) DO UPDATE SET expire_time = excluded.expire_time,"
     " size = excluded.size, value = excluded.value"
 )
-# What lives for moments is somebody's word that something is so now, such as a hold on writes: it is
+# What lives for moments is somebody's word that something is so, such as a hold on writes: it is
 # relied on, and goes by itself soon.
 _SPARED_S = 60
 _FIRST_TO_EXPIRE = "SELECT rowid FROM Cache WHERE expire_time > ? ORDER BY expire_time LIMIT ?"
