@@ -29,16 +29,16 @@ class Limit:
     """So many bytes a second, for all who take; none where the rate is 0."""
 
     def __init__(self, rate: float) -> None:
-        self._rate = rate
+        self.rate = rate
         self._lock = threading.Lock()
         self._next = 0.0
 
     def take(self, size: int) -> None:
-        if not self._rate:
+        if not self.rate:
             return
         with self._lock:
             start = max(time.monotonic(), self._next)
-            self._next = start + size / self._rate
+            self._next = start + size / self.rate
         time.sleep(max(0.0, start - time.monotonic()))
 
 
@@ -103,7 +103,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self._each = Limit(self.server.shop.each_rate)
+        self._each = Limit(0)
 
     def do_GET(self) -> None:
         item = self.server.shop.items.get(self.path)
@@ -153,6 +153,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, item: Item, start: int, stop: int) -> None:
         shop = self.server.shop
+        if self._each.rate != shop.each_rate:  # which may change while a connection is kept
+            self._each = Limit(shop.each_rate)
         step = _SLOW_STEP if shop.is_limited else _STEP
         for piece in item.chunks(start, stop, step):
             self._each.take(len(piece))

@@ -2,16 +2,16 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from bench.content import Blob
+from bench.modules import module_command, module_environment
 from tests.support.pki import TestAuthority
 from tests.support.ports import ReservedPort
-from tests.support.processes import clean_environment, dying_with_parent
+from tests.support.processes import dying_with_parent
 
 REPOSITORY = "app"
 
@@ -32,11 +32,11 @@ class Upstream:
         certificate = authority.issue(address, "localhost")
         self._address = address
         self._reserved = ReservedPort("127.0.0.1")
-        command = [sys.executable, "-m", "bench.origin", str(self._reserved.number)]
-        command += [str(certificate.certificate), str(certificate.key)]
+        files = (str(certificate.certificate), str(certificate.key))
+        command = module_command("origin", str(self._reserved.number), *files)
         self._process = subprocess.Popen(
             dying_with_parent([*prefix, *command]),
-            env=clean_environment(),
+            env=module_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -2,14 +2,14 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.clients.drain import Specification
+from bench.modules import module_command, module_environment
 from bench.peers.server import Server
-from tests.support.processes import clean_environment, dying_with_parent
+from tests.support.processes import dying_with_parent
 
 # A record of TLS brings 16 KiB and 22 bytes; the head and the handshake's rest come on top. Records
 # of a kilobyte, as a server begins with, cost 2 %.
@@ -73,9 +73,9 @@ def _specification(
 
 @contextmanager
 def _started(spec: Specification, prefix: list[str]) -> Iterator[subprocess.Popen[str]]:
-    command = [*prefix, sys.executable, "-m", "bench.clients.drain", spec.json()]
+    command = [*prefix, *module_command("clients.drain", spec.json())]
     with subprocess.Popen(
-        dying_with_parent(command), env=clean_environment(), stdout=subprocess.PIPE, text=True
+        dying_with_parent(command), env=module_environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             yield process

@@ -4,8 +4,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
+from bench.modules import module_command, module_environment
 from bench.results import OURS, RATE, Sheet
 from bench.stage import Stage
 from bench.targets import DIRECT
@@ -17,9 +17,11 @@ _NAMES = {"keeping": OURS, "passing": "entrepot, not keeping", "direct": DIRECT}
 
 def push(stage: Stage, sheet: Sheet) -> None:
     file = stage.directory / "push.json"
-    command = [sys.executable, "-m", "bench.push", "--json", str(file), "--clients", "curl"]
+    command = module_command("push", "--json", str(file), "--clients", "curl")
     command += ["--rounds", str(stage.scale.rounds), "--mib", str(stage.scale.choose(1024, 128))]
-    with subprocess.Popen(dying_with_parent(command), stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        dying_with_parent(command), env=module_environment(), stdout=subprocess.DEVNULL
+    ) as process:
         try:
             status = process.wait()
         finally:

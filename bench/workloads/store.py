@@ -2,16 +2,16 @@
 
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from bench.machine import anonymous_mb
+from bench.modules import module_command, module_environment
 from bench.results import MEDIAN, MEMORY, OURS, SECONDS, TAIL, WORST, Sheet
 from bench.stage import Stage
 from bench.targets import START, objects
 from bench.workloads.workload import Workload
-from tests.support.processes import Seat, clean_environment, dying_with_parent
+from tests.support.processes import Seat, dying_with_parent
 
 _FULL, _QUICK = (1_000, 100_000, 1_000_000), (1_000, 20_000, 100_000)
 
@@ -37,10 +37,10 @@ def growing_store(stage: Stage, sheet: Sheet) -> None:
 
 
 def _probe(data: Path, count: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "bench.store_probe", str(data), str(count)]
+    command = module_command("store_probe", str(data), str(count))
     done = subprocess.run(
         dying_with_parent(command),
-        env=clean_environment(),
+        env=module_environment(),
         capture_output=True,
         text=True,
         check=False,

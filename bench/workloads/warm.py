@@ -84,7 +84,7 @@ def many_streams(stage: Stage, sheet: Sheet) -> None:
                 done, use = measured(server.pid, work)
                 sheet.add(case, server.name, RATE, done.mb_s)
                 sheet.add(case, server.name, CPU, use.cpu_s / (size * count / GIB))
-                sheet.add(case, server.name, CORES, use.cores)
+                sheet.add(case, server.name, CORES, use.cpu_s / done.last_s)
         for server in servers:
             sheet.add(MANY_CLIENTS, server.name, MEMORY, anonymous_mb(server.pid))
 
