@@ -4,4 +4,8 @@ import sys
 
 from bench.command import main
 
-sys.exit(main(sys.argv[1:]))
+try:
+    status = main(sys.argv[1:])
+except KeyboardInterrupt:
+    status = 130  # as shells have it; all that was started is stopped by now
+sys.exit(status)

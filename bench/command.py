@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import runpy
 import signal
 import sys
 import tempfile
@@ -27,8 +26,6 @@ _CHART = _DOCUMENT.parent / "images" / "performance.svg"
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) > 1 and arguments[0] == "push":
-        return _push(arguments[1:])
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
     tools.extend_path()
@@ -47,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Entrepot beside its peers, on one machine and its loopback.",
-        epilog=f"workloads:\n{workloads}\n\n`push` with options of its own: see push --help.",
+        epilog=f"workloads:\n{workloads}\n\npushes with options of their own: python -m bench.push --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -65,13 +62,6 @@ def _parser() -> argparse.ArgumentParser:
         help="leave out what needs programs that are missing, also when root could install them",
     )
     return parser
-
-
-def _push(arguments: Sequence[str]) -> int:
-    """A bench of its own, with options of its own."""
-    sys.argv = ["bench.push", *arguments]
-    runpy.run_module("bench.push", run_name="__main__", alter_sys=True)
-    return 0
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a handler's arguments
