@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Entrepot beside its peers, on one machine and its loopback.",
-        epilog=f"workloads:\n{workloads}\n\npushes with options of their own: python -m bench.push --help",
+        epilog=f"workloads:\n{workloads}\n\npushes, with more options: python -m bench.push --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
