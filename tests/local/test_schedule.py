@@ -67,6 +67,26 @@ async def test_one_of_several_processes_does_retention_and_then_the_collection(
     assert len(caplog.messages) == 2
 
 
+@pytest.mark.parametrize("untagged", [False, True])
+async def test_versions_without_a_tag_go_where_that_is_wanted(
+    own: OwnRegistry, tmp_path: Path, *, untagged: bool
+) -> None:
+    clock = ManualClock(at("01T03:29:50"))
+    ledger = MemoryLedger(clock)
+    gc = GarbageCollection(
+        command=own.command, schedule="03:30", wait=Seconds(5), untagged=untagged
+    )
+    config = own.config(tmp_path, gc=gc)
+    for number in range(2):
+        own.push("app", "moving", build_image([10_000], seed=number))
+    before = own.stored()
+    schedule = Schedule(lambda: config, ledger, clock)
+    clock.advance(20)
+    async with running_keeper(ledger, clock):
+        await schedule.look()
+    assert (own.stored() < before) is untagged
+
+
 async def test_what_goes_wrong_is_logged(
     own: OwnRegistry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

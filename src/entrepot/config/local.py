@@ -61,6 +61,9 @@ class GarbageCollection:
     schedule: Schedule = setting(
         "", "When it runs by itself, retention first: 03:30, or sunday 03:30; default: never."
     )
+    untagged: bool = setting(
+        False, "Whether the schedule deletes versions first that no tag leads to any more."
+    )
     wait: Timeout = setting(
         Seconds(10 * MINUTE), "For running uploads to end; after that it is put off."
     )

@@ -94,7 +94,7 @@ async def _retain(premises: Premises) -> None:
 
 
 async def _collect(premises: Premises) -> None:
-    gone = await Collection(premises).run(untagged=False)
+    gone = await Collection(premises).run(untagged=premises.settings.gc.untagged)
     freed = "" if gone.size is None else f", {gone.size} bytes freed"
     logger.info("%s: garbage collected: %d blobs%s", premises.name, len(gone.blobs), freed)
     for warning in gone.warnings:
