@@ -15,7 +15,7 @@ from tests.e2e.upstreams import uploaded_bytes
 from tests.support.processes import Program
 from tests.support.proxy import ProxyProcess
 
-SIZES = (120_000_000,)
+SIZES = (80_000_000,)
 UNDER_WAY = 4_000_000  # bytes that have come to the upstream
 SETTINGS = {
     "registries": {GUARDED: {"push": "allow"}},
