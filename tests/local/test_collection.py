@@ -58,6 +58,7 @@ async def test_versions_without_a_tag_go_where_that_is_asked_for(
     gone = await Collection(premises).run(untagged=True)
     assert planned.versions == gone.versions == [(APP, Digest.parse(OLD.digest))]
     assert planned.blobs == gone.blobs == []  # the other repository's, too
+    assert gone.warnings == []
     assert own.has_all_of(APP, INDEX)
     assert own.has_all_of("other", OLD)
 

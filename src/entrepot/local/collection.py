@@ -97,7 +97,7 @@ class Collection:
             found = await surveyed(self._premises)
             doomed |= set(found.garbage) | await self._remove_leftovers(found, gone)
         sizes = await self._sizes(doomed)
-        probe = await self._probe(found, doomed)
+        probes = await self._probes(found, doomed)
         forgetting = self._premises.forgetting
         await forgetting.doom(sorted(doomed))
         result = Survey()
@@ -112,11 +112,16 @@ class Collection:
         if sizes is not None:
             left = await self._sizes(result.garbage) or {}
             gone.size = sum(sizes[d] for d in result.garbage if d in sizes and d not in left)
-        if probe is not None and await self._premises.catalogue.has_blob(
-            probe.repository, probe.digest
-        ):
+        if await self._is_remembered(probes, set(result.garbage)):
             gone.warnings.append(_STALE)
         return gone
+
+    async def _is_remembered(self, probes: Iterable[_Probe], collected: set[Digest]) -> bool:
+        """What a leftover shared with others was doomed, and stays."""
+        for probe in probes:
+            if probe.digest in collected:
+                return await self._premises.catalogue.has_blob(probe.repository, probe.digest)
+        return False
 
     async def _forget(self, result: Survey) -> None:
         forgetting = self._premises.forgetting
@@ -157,14 +162,20 @@ class Collection:
             needed |= {child.digest for version in kept for child in version.children}
         planned.blobs += dead - needed - set(planned.blobs)
 
-    async def _probe(self, found: Survey, doomed: Iterable[Digest]) -> _Probe | None:
-        """Asked for, so that a registry that remembers will remember it."""
-        for digest in sorted(doomed)[:_PROBED_BLOBS]:
+    async def _probes(self, found: Survey, doomed: Iterable[Digest]) -> list[_Probe]:
+        """Asked for, so that a registry that remembers will remember them. What is garbage already
+        comes first: of the rest, some may be needed by others.
+        """
+        garbage = set(found.garbage)
+        candidates = sorted(doomed, key=lambda digest: (digest not in garbage, digest))
+        probes: list[_Probe] = []
+        for digest in candidates[:_PROBED_BLOBS]:
             known = await self._premises.forgetting.holders(digest)
             for repository in [*known, *found.manifests][:_PROBED_REPOSITORIES]:
                 if await self._premises.catalogue.has_blob(repository, digest):
-                    return _Probe(repository, digest)
-        return None
+                    probes.append(_Probe(repository, digest))
+                    break
+        return probes
 
     async def _check_storage(self) -> None:
         if self._files is not None:
