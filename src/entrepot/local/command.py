@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from entrepot.errors import InvalidReference
 from entrepot.local.failure import JobFailed
-from entrepot.local.guard import KILLED
+from entrepot.local.guard import KILLED, NOT_STARTED
 from entrepot.oci.digest import Digest
 from entrepot.oci.reference import Repository, parse_repository
 
@@ -23,6 +23,11 @@ _BEAT_S = 1.0
 _LINE_MAX = 1 << 20
 _LAST_WORDS = 5
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh"})
+
+_WHAT_IS_NEEDED = (
+    "gc.command starts the registry's own program, which has to be on this machine; Debian calls it"
+    " docker-registry"
+)
 
 # As distribution prints it, 2.x and 3.x alike; a manifest's line ends in a space.
 _MARKED = re.compile(r"(?P<repository>\S+): marking manifest (?P<digest>\S+) *\Z")
@@ -88,8 +93,10 @@ async def run(
             ) from None
     if status == KILLED and not may_go_on():
         raise JobFailed(f"{command[0]} was stopped, as writes may be let in again")
+    said = " | ".join(words) or "nothing"
+    if status == NOT_STARTED and said.startswith(f"{command[0]} "):
+        raise JobFailed(f"{said}. {_WHAT_IS_NEEDED}")
     if status:
-        said = " | ".join(words) or "nothing"
         raise JobFailed(f"{command[0]} failed with status {status}, and said: {said}")
     if not found.is_whole:
         raise JobFailed(
