@@ -18,6 +18,7 @@ class Metric:
 
 RATE = Metric("MB/s", is_better_when_higher=True)
 CPU = Metric("server CPU s/GiB")
+CPU_EACH = Metric("server CPU ms/request")
 CORES = Metric("server cores in use", is_better_when_higher=True)
 MEMORY = Metric("anonymous MB")
 REQUESTS = Metric("requests/s", is_better_when_higher=True)
@@ -33,6 +34,7 @@ METRICS = {
     for metric in (
         RATE,
         CPU,
+        CPU_EACH,
         CORES,
         MEMORY,
         REQUESTS,

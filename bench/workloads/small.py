@@ -1,9 +1,12 @@
 """W3 and W7: small requests, as many as can be, and beside big downloads."""
 
+from functools import partial
+
 from bench.clients.curl import download
 from bench.clients.drains import crowd
 from bench.clients.hey import Load, Requests, requests
-from bench.results import MEDIAN, OURS, REQUESTS, TAIL, Sheet
+from bench.machine import measured
+from bench.results import CPU_EACH, MEDIAN, OURS, REQUESTS, TAIL, Sheet
 from bench.stage import Stage
 from bench.targets import BUSY, DISTRIBUTION, IDLE, KEPT, NEW, NGINX, SQUID
 from bench.workloads.workload import Workload, rounds
@@ -29,9 +32,11 @@ def cached_manifests(stage: Stage, sheet: Sheet) -> None:
                 (NEW, new.get(server.name, stage.scale.choose(1_600, 800))),
             ):
                 load = Load(_CLIENTS, count, keep_alive=case == KEPT)
-                done = requests(server, path, client, load)
+                work = partial(requests, server, path, client, load)
+                done, use = measured(server.pid, work)
                 _note(sheet, case, server.name, done)
                 sheet.add(case, server.name, REQUESTS, done.per_s)
+                sheet.add(case, server.name, CPU_EACH, use.cpu_s * 1000 / done.count)
 
 
 def beside_downloads(stage: Stage, sheet: Sheet) -> None:
