@@ -60,6 +60,18 @@ async def page(proxy: Proxy, path: str) -> tuple[int, bytes]:
     return response.status, response.body
 
 
+async def test_what_is_behind_a_local_registry_is_not_tunnelled_to(
+    config: Config, clock: ManualClock
+) -> None:
+    """There nobody is checked, and it is on a port that tunnels may lead to."""
+    own = LocalRegistry(upstream=("http://203.0.113.7:5000",), anonymous=("pull",))
+    config = replace(config, local_registries={"own.test": own})
+    async with open_proxy(config, clock) as proxy:
+        hidden = await proxy.front.tunnels._hidden.at(5000)
+        assert hidden.includes("203.0.113.7")
+        assert not hidden.includes("203.0.113.8")
+
+
 class TestDataDirectory:
     async def test_is_made_with_all_that_lives_in_it(self, proxy: Proxy, config: Config) -> None:
         assert stat.S_IMODE(config.data.stat().st_mode) == 0o750

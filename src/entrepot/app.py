@@ -18,6 +18,7 @@ from entrepot.ca.names import vouched_names
 from entrepot.clock import Clock, SystemClock
 from entrepot.config.convert import parse_address
 from entrepot.config.model import Config
+from entrepot.config.own_address import places_behind
 from entrepot.engine.assembly import Engine, Ground
 from entrepot.engine.local_names import LocalNames
 from entrepot.engine.message import Exchange, Request, Response
@@ -90,6 +91,7 @@ class Front:
             own_names={config.hostname, "localhost"},
             own_ports=listening_ports,
             registry_ports=registry_ports,
+            behind=places_behind(config),
             resolve=resolve_by(base.resolver),
         )
         self.names = LocalNames(

@@ -180,6 +180,50 @@ class TestOurselves:
         assert await status("unknown.test", OWN_PORT) == 502
 
 
+class TestBehind:
+    """What is reached through this proxy as a registry is not reached past its checks."""
+
+    @pytest.mark.parametrize(
+        ("host", "port", "expected"),
+        [
+            ("hidden.test", 5000, 403),
+            ("alias.test", 5000, 403),
+            (PRIVATE, 5000, 403),
+            (f"::ffff:{PRIVATE}", 5000, 403),
+            ("0x0a000005", 5000, 403),
+            ("hidden.test", 443, 200),
+            ("other.test", 5000, 200),
+        ],
+    )
+    async def test_is_not_connected_to(self, host: str, port: int, expected: int) -> None:
+        names = Names(hidden_test=[PRIVATE], alias_test=[PRIVATE], other_test=[PUBLIC])
+        judged = await TunnelPolicy(
+            Tunnel(),
+            own_names=(),
+            own_ports=frozenset,
+            behind=[("hidden.test", 5000)],
+            resolve=names.resolve,
+        ).judge(host, port)
+        assert isinstance(judged, Allowed) == (expected == 200)
+        if isinstance(judged, Refused):
+            assert judged.status == expected
+
+    async def test_nor_while_nobody_says_where_that_is(self) -> None:
+        async def resolve(host: str, _port: int) -> Sequence[str]:
+            if host == "hidden.test":
+                await asyncio.Event().wait()
+            return [PRIVATE]
+
+        judged = await TunnelPolicy(
+            Tunnel(connect_timeout=Seconds(0.01)),
+            own_names=(),
+            own_ports=frozenset,
+            behind=[("hidden.test", 5000)],
+            resolve=resolve,
+        ).judge("alias.test", 5000)
+        assert isinstance(judged, Refused)
+
+
 async def test_the_system_knows_its_own_names() -> None:
     resolver = SystemResolver()
     assert "127.0.0.1" in await resolve_by(resolver)("localhost", 443)

@@ -43,6 +43,13 @@ def local_loops(config: Config) -> Iterator[Finding]:
                 yield (*path, "upstream", f"[{number}]"), message
 
 
+def places_behind(config: Config) -> set[Address]:
+    """Where the local registries themselves are, which check nobody."""
+    return {
+        _address_of(url) for local in config.local_registries.values() for url in local.upstream
+    }
+
+
 def _addresses(config: Config, listen: str) -> set[Address]:
     """By which clients may know what listens there."""
     if not listen:

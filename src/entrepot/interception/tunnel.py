@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from aiohttp.abc import AbstractResolver
 
 from entrepot.config.model import Tunnel
+from entrepot.interception.hidden import Hidden, is_of_this_machine
 from entrepot.upstream.address import is_forbidden, parse_literal
 
 type Address = tuple[str, int]
@@ -37,21 +38,24 @@ Judgement = Allowed | Refused | Ourselves
 
 
 class TunnelPolicy:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what tells where the proxy itself is comes from all over
         self,
         settings: Tunnel,
         *,
         own_names: Iterable[str],
         own_ports: Callable[[], frozenset[int]],
         registry_ports: Callable[[], frozenset[int]] = frozenset,
+        behind: Iterable[Address] = (),
         resolve: Resolve,
     ) -> None:
+        """`behind`: what is to be reached through this proxy as a registry, and not past that."""
         self._settings = settings
         self._exceptions = [_canonical(pattern) for pattern in settings.hosts]
         self._own_names = frozenset(own_names)
         self._own_ports = own_ports
         self._registry_ports = registry_ports
         self._resolve = resolve
+        self._hidden = Hidden(behind, self._addresses)
 
     async def judge(self, host: str, port: int) -> Judgement:
         is_own_port = port in self._own_ports()
@@ -62,11 +66,12 @@ class TunnelPolicy:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 found = await self._addresses(host, port)
+                hidden = await self._hidden.at(port)
         except TimeoutError:
             return Refused(504, f"{host}: its name server did not answer in time")
         except (OSError, UnicodeError):
             return Refused(502, f"{host}: no such host")
-        if is_own_port and any(_is_local(address) for address in found):
+        if is_own_port and any(is_of_this_machine(address) for address in found):
             return Ourselves()
         if refusal := self._by_name(host, port):
             return refusal
@@ -74,7 +79,9 @@ class TunnelPolicy:
         allowed = tuple(
             (address, port)
             for address in found
-            if not is_forbidden(address) and not (is_registry_port and _is_local(address))
+            if not is_forbidden(address)
+            and not hidden.includes(address)
+            and not (is_registry_port and is_of_this_machine(address))
         )
         if not allowed:
             return Refused(403, f"{host} is an address that this proxy does not connect to")
@@ -111,14 +118,3 @@ def resolve_by(resolver: AbstractResolver) -> Resolve:
         return list(dict.fromkeys(result["host"] for result in found))
 
     return resolve
-
-
-def _is_local(address: str) -> bool:
-    """Whether this machine has the address: the kernel lets a socket be bound to no other."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((address, 0))
-    except OSError:
-        return False
-    return True

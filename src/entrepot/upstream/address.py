@@ -47,7 +47,7 @@ _V4_COMPATIBLE = ipaddress.ip_network("::/96")
 
 def own_class(address: str | Address) -> AddressClass:
     """What kind of place this is. ValueError for what is no address."""
-    plain = _unwrapped(_parsed(address))
+    plain = unwrapped(address)
     if any(plain in network for network in _METADATA if network.version == plain.version):
         return AddressClass.METADATA
     if plain.is_loopback:
@@ -84,12 +84,10 @@ def parse_literal(host: str) -> Address | None:
     return None
 
 
-def _parsed(address: str | Address) -> Address:
-    return ipaddress.ip_address(address) if isinstance(address, str) else address
-
-
-def _unwrapped(address: Address) -> Address:
+def unwrapped(address: str | Address) -> Address:
     """The IPv4 address that an IPv6 one carries, by whichever of the four conventions."""
+    if isinstance(address, str):
+        address = ipaddress.ip_address(address)
     if isinstance(address, ipaddress.IPv4Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour
