@@ -113,9 +113,20 @@ def test_du_counts_what_is_shared_once(shell: Shell) -> None:
     shell.own.push("b", "1", ONE)
     shell.own.push("b", "2", TWO)
     one, two = (len(image.body) + image.blob_bytes for image in (ONE, TWO))
-    b, a, total, stored = shell.json("du")
-    assert (a["size"], b["size"], total["size"]) == (one, one + two, one + two)
-    assert stored["size"] == shell.own.stored() == one + two
+    usage = shell.json("du")
+    assert {row["repository"]: row["size"] for row in usage["repositories"]} == {
+        "a": one,
+        "b": one + two,
+    }
+    assert usage["size"] == usage["stored"] == shell.own.stored() == one + two
+    assert shell.json("du", "a") == {
+        "repositories": [{"repository": "a", "tags": 1, "size": one}],
+        "size": one,
+        "stored": None,
+    }
+    heading, *_, total, stored = (line.split("  ") for line in shell.run("du").splitlines())
+    assert heading[0] == "REPOSITORY"
+    assert (total[0], stored[0]) == ("(all, shared counted once)", "(in the storage)")
 
 
 class TestRm:

@@ -88,7 +88,10 @@ def registry_group() -> None:
 @click.option("--all", "with_empty", is_flag=True, help="Those without a tag, too.")
 @_where
 def list_command(pattern: str, *, with_empty: bool, **options: Options) -> None:
-    """List repositories, all or those that match a pattern with * and ?."""
+    """List repositories.
+
+    All, or those that match a pattern with * and ?.
+    """
     at = _at(options)
     at.run(
         (pattern,),
@@ -100,7 +103,10 @@ def list_command(pattern: str, *, with_empty: bool, **options: Options) -> None:
 @click.argument("repository")
 @_where
 def tags_command(repository: str, **options: Options) -> None:
-    """List the tags of a repository: digest, platforms, size, when pushed and when created."""
+    """List the tags of a repository.
+
+    With digest, platforms and size, and when each was pushed and created.
+    """
     at = _at(options)
     name = _parsed(at, (repository,))[0]
     at.run((repository,), lambda jobs: jobs.list_tags(name.repository))
@@ -110,14 +116,18 @@ def tags_command(repository: str, **options: Options) -> None:
 @click.argument("pattern", default="*")
 @_where
 def usage_command(pattern: str, **options: Options) -> None:
-    """Show what repositories weigh: what their tags lead to, and what is shared counted once."""
+    """Show what repositories weigh.
+
+    That is what their tags lead to, and counts once what is shared; below it all of them together,
+    and what is in the storage (gc.storage).
+    """
     at = _at(options)
     at.run((pattern,), lambda jobs: jobs.show_usage(at.names.path(pattern)))
 
 
 @registry_group.command("rm")
 @click.argument("names", nargs=-1, metavar="[REPO:TAG | REPO@DIGEST | REPO]...")
-@click.option("--all", "whole", is_flag=True, help="All tags and versions of the repositories.")
+@click.option("--all", "whole", is_flag=True, help="Repositories, with all tags and versions.")
 @click.option(
     "--untagged", is_flag=True, help="Versions that no tag leads to, in one repository or all."
 )
@@ -130,9 +140,10 @@ def remove_command(
     untagged: bool,
     **options: Options,
 ) -> None:
-    """Delete tags (only these tags), versions, or repositories with --all.
+    """Delete tags, versions, or whole repositories.
 
-    Room is made by `entrepot registry gc` after it.
+    Of tags these alone, also where others lead to the same version. Room is made by `entrepot
+    registry gc` after it.
     """
     at = _at(options)
     parsed = _parsed(at, names)

@@ -88,13 +88,12 @@ class Jobs:
                     rows.append({"repository": repository, "tags": len(tags), "size": size})
                 needed |= own
         rows.sort(key=lambda row: -int(str(row["size"])))
-        total = sum(needed.values())
-        rows.append({"repository": "(all, shared counted once)", "tags": None, "size": total})
+        stored = None
         if self._settings.gc.storage is not None and pattern == "*":
             files = BlobFiles(self._settings.gc.storage)
             files.check()
-            rows.append({"repository": "(in the storage)", "tags": None, "size": files.total()})
-        self._teller.table(rows)
+            stored = files.total()
+        self._teller.usage(rows, sum(needed.values()), stored)
 
     # What deletes.
 

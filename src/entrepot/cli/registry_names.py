@@ -32,7 +32,9 @@ class Names:
             for host in (name, *local.hosts)
         }
         if not self._hosts:
-            raise ConfigError("there are no local_registries in the settings")
+            raise ConfigError(
+                "there are no local_registries in the settings: is their file named by --config?"
+            )
         if chosen is not None and chosen.lower() not in self._hosts:
             raise ConfigError(f"{chosen} is none of the local registries: {self._all()}")
         self._chosen = self._hosts[chosen.lower()] if chosen else None

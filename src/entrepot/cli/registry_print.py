@@ -40,6 +40,18 @@ class Teller:
             padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             click.echo("  ".join(padded).rstrip())
 
+    def usage(self, rows: Sequence[Row], size: int, stored: int | None) -> None:
+        if self._as_json:
+            _print_json({"repositories": rows, "size": size, "stored": stored})
+            return
+        sums = {"(all, shared counted once)": size, "(in the storage)": stored}
+        last: list[Row] = [
+            {"repository": name, "tags": None, "size": total}
+            for name, total in sums.items()
+            if total is not None
+        ]
+        self.table([*rows, *last])
+
     def deleted(self, names: Iterable[str], *, is_dry: bool) -> None:
         names = list(names)
         if self._as_json:
