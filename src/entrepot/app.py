@@ -110,8 +110,8 @@ class Front:
     def serves(self, peer: str) -> bool:
         return self.clients.allows(peer)
 
-    def admits(self, proxy_authorization: str) -> bool:
-        return self.clients.admits(proxy_authorization)
+    def admits(self, peer: str, proxy_authorization: str) -> bool:
+        return self.clients.admits(peer, proxy_authorization)
 
     def intercepts(self, host: str, port: int) -> bool:
         return (self.engine.sites.find(host, port) or self.names.at_port(host, port)) is not None

@@ -56,8 +56,8 @@ class Front:
     def serves(self, peer: str) -> bool:
         return peer == self.peer
 
-    def admits(self, proxy_authorization: str) -> bool:
-        return self.clients.admits(proxy_authorization)
+    def admits(self, peer: str, proxy_authorization: str) -> bool:
+        return self.clients.admits(peer, proxy_authorization)
 
     def intercepts(self, host: str, port: int) -> bool:
         return host == HOST

@@ -50,7 +50,7 @@ class TestWithoutUsers:
     @pytest.mark.parametrize("authorization", ["", RIGHT, "nonsense"])
     async def test_everybody_is_admitted(self, authorization: str) -> None:
         open_to_all = policy()
-        assert open_to_all.admits(authorization)
+        assert open_to_all.admits(PEER, authorization)
         assert await open_to_all.knows(PEER, authorization)
         assert await open_to_all.judge(PEER, authorization) is None
 
@@ -61,7 +61,7 @@ class TestWithOneUser:
         [RIGHT, RIGHT.replace("Basic", "basic"), f" {RIGHT} ", RIGHT.replace(" ", "  ")],
     )
     async def test_the_right_password(self, authorization: str) -> None:
-        assert policy(ANN).admits(authorization)
+        assert policy(ANN).admits(PEER, authorization)
         assert await policy(ANN).judge(PEER, authorization) is None
 
     @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ class TestWithOneUser:
         ],
     )
     async def test_everything_else(self, authorization: str) -> None:
-        assert not policy(ANN).admits(authorization)
+        assert not policy(ANN).admits(PEER, authorization)
         assert await policy(ANN).judge(PEER, authorization) == WRONG_PASSWORD
 
     async def test_none_is_no_guess(self) -> None:
@@ -113,10 +113,20 @@ async def test_users_of_a_file_are_admitted_at_once_when_they_are_known(tmp_path
     file = write_htpasswd(tmp_path, ann="one", bob="two")
     asking = policy(Clients(htpasswd=file))
     for right in (basic("ann", "one"), basic("bob", "two")):
-        assert not asking.admits(right)
+        assert not asking.admits(PEER, right)
         assert await asking.judge(PEER, right) is None
-        assert asking.admits(right)
+        assert asking.admits(PEER, right)
     assert await asking.judge(PEER, basic("ann", "two")) == WRONG_PASSWORD
+
+
+async def test_who_guesses_is_not_told_at_once_which_of_them_is_right() -> None:
+    asking = ClientPolicy(ANN, Guesses(ManualClock(), sleep=at_once))
+    for number in range(5):
+        await asking.judge(PEER, basic("ann", f"wrong {number}"))
+    assert not asking.admits(PEER, RIGHT)
+    assert asking.admits("10.9.9.9", RIGHT)
+    assert await asking.judge(PEER, RIGHT) is None
+    assert asking.admits(PEER, RIGHT)
 
 
 def test_a_file_of_no_use_is_the_operators_to_mend(tmp_path: Path) -> None:

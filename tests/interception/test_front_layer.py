@@ -50,7 +50,8 @@ class Reception:
     def serves(self, peer: str) -> bool:
         return peer == PEER
 
-    def admits(self, proxy_authorization: str) -> bool:
+    def admits(self, peer: str, proxy_authorization: str) -> bool:
+        assert peer == PEER
         return self.known is None or proxy_authorization.strip() == self.known
 
     def intercepts(self, host: str, port: int) -> bool:

@@ -135,6 +135,38 @@ class TestWhatIsKnownToBeRight:
         assert await house.check("right")
         assert house.pauses == []
 
+    async def test_is_what_was_right_from_there(self, house: House) -> None:
+        """Or who guesses without waiting would be told of the right one at once."""
+        assert await house.check("right", OTHER)
+        await house.fail(7)
+        house.pauses.clear()
+        found = await house.at_once(*(f"at once {n}" for n in range(20)), "right")
+        assert isinstance(found[-1], TooManyGuesses)
+        house.clock.advance(8)
+        house.pauses.clear()
+        assert await house.check("right")
+        await house.fail(1)
+        assert await house.check("right")
+        assert house.pauses == []
+
+    async def test_is_not_told_while_others_are_looked_at(self, house: House) -> None:
+        assert await house.check("right", OTHER)
+        house.users.was_asked.clear()
+        house.users.may_answer.clear()
+        async with asyncio.TaskGroup() as tasks:
+            guess = tasks.create_task(house.check("wrong"))
+            await house.users.was_asked.wait()
+            assert not house.guesses.is_known(house.users, PEER, "ann", "right")
+            assert house.guesses.is_known(house.users, OTHER, "ann", "right")
+            house.users.may_answer.set()
+        assert not guess.result()
+        assert house.guesses.is_known(house.users, PEER, "ann", "right")
+
+    async def test_is_no_longer_what_is_no_longer_right(self, house: House) -> None:
+        assert await house.check("right")
+        house.users.known.clear()
+        assert not house.guesses.is_known(house.users, PEER, "ann", "right")
+
     async def test_nor_is_it_held_up_by_others_that_do(self, house: House) -> None:
         assert await house.check("right")
         house.users.may_answer.clear()
@@ -249,10 +281,18 @@ class TestWhoLeaves:
 
 
 class TestMemory:
-    async def test_nothing_is_kept_of_who_was_right(self, house: House) -> None:
+    async def test_of_addresses_without_wrong_ones_nothing_is_counted(self, house: House) -> None:
         assert await house.check("right")
         assert await house.check("right", OTHER)
         assert len(house.guesses._origins) == 0
+
+    async def test_of_what_was_right_as_much_is_kept_as_there_is_room(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("entrepot.passwords.guesses._RIGHT_MAX", 2)
+        for client in ("192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.3"):
+            assert await house.check("right", client)
+        assert [name for name, _ in house.guesses._right] == ["192.0.2.1", "192.0.2.3"]
 
     async def test_of_many_addresses_those_that_came_last_are_kept(
         self, house: House, monkeypatch: pytest.MonkeyPatch

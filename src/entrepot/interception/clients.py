@@ -41,12 +41,14 @@ class ClientPolicy:
             address = address.ipv4_mapped
         return any(address in network for network in self._networks)
 
-    def admits(self, authorization: str) -> bool:
+    def admits(self, client: str, authorization: str) -> bool:
         """At once: who need not log in, and whose credentials are known to be right."""
         if self._users is None:
             return True
         credentials = basic_credentials(authorization)
-        return credentials is not None and self._users.remembers(*credentials)
+        if credentials is None:
+            return False
+        return self._guesses.is_known(self._users, client, *credentials)
 
     async def knows(self, client: str, authorization: str) -> bool:
         """As `admits`, also where it takes time. TooManyGuesses from whom it is not heard."""

@@ -77,7 +77,7 @@ class Reception(Protocol):
 
     def serves(self, peer: str) -> bool: ...
 
-    def admits(self, proxy_authorization: str) -> bool:
+    def admits(self, peer: str, proxy_authorization: str) -> bool:
         """At once; who is not admitted may be all the same, once that was checked."""
         ...
 
@@ -124,7 +124,7 @@ class FrontLayer(layer.Layer):
             return
         line, _, fields = self._data[:end].partition(b"\r\n")
         authorization = proxy_authorization(fields)
-        if not is_proxied(line) or self._reception.admits(authorization):
+        if not is_proxied(line) or self._reception.admits(peer, authorization):
             yield from self._route()
         elif basic_credentials(authorization) is None:
             yield from self._refuse(NO_PASSWORD)

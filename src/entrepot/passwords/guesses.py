@@ -26,6 +26,7 @@ _QUEUE_MAX = 3  # of those that have to wait
 _CROWD_MAX = 64  # while there is nothing to wait for
 # An address that has many of them can push its own count out: that takes as many wrong ones.
 _ORIGINS_MAX = 10_000
+_RIGHT_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,28 @@ class Guesses:
         self._sleep = sleep
         self._secret = secrets.token_bytes(32)
         self._origins: OrderedDict[str, _Origin] = OrderedDict()
+        self._right: OrderedDict[tuple[str, bytes], None] = OrderedDict()  # from where, and what
         self._log = FailureLog(clock.now)
         self._wrong = self._refused = 0
 
     def statistics(self) -> GuessStatistics:
         return GuessStatistics(self._wrong, self._refused)
 
+    def is_known(self, users: Users, client: str, user: str, password: str) -> bool:
+        """At once. While an address guesses, only of what was right from there before: else who
+        does not wait for an answer would have all tried out, and be told of the right one.
+        """
+        name, mark = network_of(client), digest(self._secret, user, password)
+        if (name, mark) not in self._right and not self._is_quiet(name):
+            return False
+        if not users.remembers(user, password):
+            return False
+        self._note(name, mark)
+        return True
+
     async def check(self, users: Users, client: str, user: str, password: str) -> bool:
-        """TooManyGuesses for what is not looked at. What is known to be right never waits."""
-        if users.remembers(user, password):
+        """TooManyGuesses for what is not looked at. What is known never waits."""
+        if self.is_known(users, client, user, password):
             return True
         name = network_of(client)
         origin = self._origin(name)
@@ -84,6 +98,8 @@ class Guesses:
         attempt = origin.attempts[key] = _Attempt()
         try:
             attempt.is_right = await self._try(origin, users, client, (user, password))
+            if attempt.is_right:
+                self._note(name, key[1])
             return attempt.is_right
         finally:
             del origin.attempts[key]
@@ -111,6 +127,19 @@ class Guesses:
             self._wrong += 1
             self._log.wrong(client, pair[0], origin.wrong)
         return is_right
+
+    def _is_quiet(self, name: str) -> bool:
+        origin = self._origins.get(name)
+        if origin is None:
+            return True
+        is_over = self._clock.now() > origin.last_wrong_s + _FORGOTTEN_S
+        return not origin.attempts and (origin.wrong < _FREE or is_over)
+
+    def _note(self, name: str, mark: bytes) -> None:
+        self._right[name, mark] = None
+        self._right.move_to_end((name, mark))
+        if len(self._right) > _RIGHT_MAX:
+            self._right.popitem(last=False)
 
     def _origin(self, name: str) -> _Origin:
         origin = self._origins.get(name)
