@@ -126,9 +126,10 @@ def _publish(results: Results, setting: str, options: argparse.Namespace) -> Non
         ]
         held = {"machine": setting, "values": results.rows(), "targets": targets}
         options.json.write_text(json.dumps(held | {"notes": results.notes}, indent=1) + "\n")
+    if options.chart:
+        print("chart:", *chart.write(results, options.chart))
     if options.document:
-        measured = f"{setting}.\n\n{tables.markdown(results, judged)}"
+        print("chart:", *chart.write(results, _CHART))
+        shown = f"![Entrepot beside its peers](images/{_CHART.name})"
+        measured = f"{setting}.\n\n{tables.markdown(results, judged)}\n\n{shown}"
         _DOCUMENT.write_text(document.filled(_DOCUMENT.read_text(), measured))
-    picture = options.chart or (_CHART if options.document else None)
-    if picture:
-        print("chart:", *chart.write(results, picture))

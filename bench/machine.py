@@ -5,6 +5,7 @@ import platform
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +48,9 @@ def tree(pid: int) -> list[int]:
     """A process and all below it that run now."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += tree(int(child))
+        for child in _read(task / "children").split():
+            with suppress(FileNotFoundError):  # it has ended
+                found += tree(int(child))
     return found
 
 
@@ -56,7 +58,7 @@ def cpu_seconds(pid: int) -> float:
     """Of the process, of all below it, and of those below it that have ended."""
     ticks = 0
     for each in tree(pid):
-        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        fields = _read(Path(f"/proc/{each}/stat")).rpartition(")")[2].split()
         ticks += sum(map(int, fields[11:15]))
     return ticks / _TICKS
 
@@ -65,9 +67,17 @@ def anonymous_mb(pid: int) -> float:
     """Memory of its own that it and all below it hold; page cache and mapped files not."""
     kilobytes = 0
     for each in tree(pid):
-        match = _ANONYMOUS.search(Path(f"/proc/{each}/smaps_rollup").read_text())
+        match = _ANONYMOUS.search(_read(Path(f"/proc/{each}/smaps_rollup")))
         kilobytes += int(match[1]) if match else 0
     return kilobytes * 1024 / 1e6
+
+
+def _read(file: Path) -> str:
+    """Empty, where the process has ended meanwhile."""
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def measured[T](pid: int, work: Callable[[], T]) -> tuple[T, Use]:
