@@ -9,11 +9,13 @@ import pytest
 from entrepot.config.model import Storage
 from entrepot.engine import intake as intake_module
 from entrepot.engine import pushes as pushes_module
+from entrepot.engine.message import Request
 from entrepot.oci.digest import Digest
 from tests.support.broken_storage import BreakableIntake, BreakableStore
 from tests.support.clock import ManualClock
 from tests.support.content import Given
 from tests.support.engine import (
+    NAME,
     Answer,
     Rig,
     accepting,
@@ -62,6 +64,20 @@ async def put(rig: Rig, place: str, digest: str, body: bytes = b"") -> Answer:
     return await rig.ask(f"{place}?digest={digest}", method="PUT", body=body)
 
 
+async def without_end(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+    await asyncio.Event().wait()
+
+
+async def status_of(rig: Rig, method: str, path: str, body: AsyncIterator[bytes], size: int) -> int:
+    request = Request(method=method, path=path, host=NAME, body=body, content_length=size)
+    site = rig.engine.sites.by_authority(NAME)
+    assert site is not None
+    response = await rig.engine.service.respond(request, site)
+    await response.aclose()
+    return response.status
+
+
 async def push(rig: Rig, content: Given = LAYER) -> None:
     place = await begin(rig)
     half = content.size // 2
@@ -92,6 +108,13 @@ class TestLayers:
     async def test_all_at_once(self, rig: Rig) -> None:
         path = f"{BEGIN}?digest={LAYER.digest}"
         assert (await rig.ask(path, method="POST", body=LAYER.body)).status == 201
+        assert await blob_gets(rig) == 0
+
+    async def test_whose_end_the_upstream_sees_before_we_do(self, rig: Rig) -> None:
+        """It answers to the last byte that was announced, while nobody has asked for more yet."""
+        place = await begin(rig)
+        assert await status_of(rig, "PATCH", place, without_end(LAYER.body), LAYER.size) == 202
+        assert (await put(rig, place, LAYER.digest)).status == 201
         assert await blob_gets(rig) == 0
 
     async def test_to_where_the_upstream_sends_them(self, rig: Rig) -> None:

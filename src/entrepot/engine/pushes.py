@@ -77,7 +77,9 @@ class Pushes:
             session = self._begin()
         if session is None:
             return PassedStep()
-        return _LayerStep(self, session, request.headers.get("content-range"))
+        return _LayerStep(
+            self, session, request.headers.get("content-range"), request.content_length
+        )
 
     async def wait_admitted(self, digest: Digest) -> None:
         """Until what is being admitted under this digest is there, or will not be."""
@@ -172,12 +174,16 @@ class _LayerStep(PassedStep):
     _pushes: Pushes
     _session: _Session
     _content_range: str | None
+    _length: int | None
     _is_whole: bool = field(default=True)  # all that the client sent in this step was taken
 
     async def _taken(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        intake = self._session.intake
+        intake, size = self._session.intake, 0
         async for piece in body:
             await intake.take(piece)
+            size += len(piece)
+            # Its answer to the last piece may come before anybody asks whether there is another.
+            self._is_whole = size == self._length
             yield piece
         self._is_whole = True
 
