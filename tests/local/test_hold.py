@@ -103,6 +103,16 @@ async def test_a_push_that_has_begun_ends(work: Clockwork, keeper: Doorkeeper) -
         await closing
 
 
+async def test_what_is_waited_for_is_told_once(
+    work: Clockwork, keeper: Doorkeeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "entrepot.local")
+    await passes(keeper, Step.UPLOAD)
+    async with work.claim() as claim:
+        await claim.close(WAIT_S)
+    assert caplog.messages == [f"waiting for pushes to {APP} to end, {WAIT_S} s at the most"]
+
+
 async def test_a_push_by_another_to_elsewhere_does_not_begin(
     work: Clockwork, keeper: Doorkeeper
 ) -> None:

@@ -1,6 +1,7 @@
 """`entrepot registry`: look after a registry of one's own. What is done is in `registry_jobs`."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ class Where:
         from entrepot.cli.registry_jobs import Care, Jobs  # noqa: PLC0415
 
         care = Care(*(bool(self.options.get(name)) for name in _CARE))
+        # What is waited for, beside warnings.
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("entrepot.local").setLevel(logging.INFO)
         try:
             registry = self.names.registry(texts)
             jobs = Jobs(self.config, registry, care, as_json=bool(self.options["as_json"]))

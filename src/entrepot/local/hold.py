@@ -164,6 +164,7 @@ class Claim:
         self, is_ready: Callable[[Presence], bool], deadline: float, wait_s: float
     ) -> None:
         """Of every process that is present."""
+        told = ""
         while True:
             stage = self._hold.stage
             late = [p for p in await self._present() if p.seen != stage or not is_ready(p)]
@@ -171,11 +172,18 @@ class Claim:
                 return
             if self._clock.now() >= deadline:
                 raise JobFailed(f"put off after {wait_s:g} s (gc.wait): {_reason(late, stage)}")
+            if (names := _pushed_to(late)) and names != told:
+                told = names
+                logger.info("waiting for pushes to %s to end, %g s at the most", names, wait_s)
             await self._post.sleep(_POLL_S)
 
 
 def _reason(late: list[Presence], stage: str) -> str:
     if any(presence.seen != stage for presence in late):
         return "a proxy process does not say that it holds writes back"
+    return f"somebody is still pushing to {_pushed_to(late) or 'it'}"
+
+
+def _pushed_to(late: list[Presence]) -> str:
     names = sorted({name for presence in late for name in presence.pushes})
-    return f"somebody is still pushing to {', '.join(names[:10]) or 'it'}"
+    return ", ".join(names[:10])
