@@ -49,8 +49,10 @@ def crowd(
 ) -> Iterator[None]:
     """Readers that never have enough; when this is entered each has got something."""
     spec = _specification(server, path, count, rate=rate, is_endless=True)
-    # What is measured beside them comes first where both want the core.
-    with _started(spec, [*prefix, "nice", "-n", "19"]) as process:
+    # What is measured beside them comes first where both want the core; those that keep a pace have
+    # to keep it.
+    yielding = [] if rate else ["nice", "-n", "19"]
+    with _started(spec, [*prefix, *yielding]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "flowing\n", f"readers of {server.name} failed"
         yield
