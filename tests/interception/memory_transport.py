@@ -64,6 +64,9 @@ class MemoryTransport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = 65_536 if high is None else high
 
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return 0, self._high
+
     def get_write_buffer_size(self) -> int:
         return len(self._buffer)
 

@@ -15,7 +15,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from entrepot.config.convert import parse_address
 from entrepot.errors import ConfigError, system_reason
 from entrepot.interception.addon import EntrepotAddon
-from entrepot.interception.registry_mode import RegistryMode, spec_of
+from entrepot.interception.registry_mode import FORWARD, RegistryMode, spec_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class ProxyMaster:
             self._master.options.update(
                 listen_host=host,
                 listen_port=port,
-                mode=["regular", *([spec_of(registry_listen)] if registry_listen else [])],
+                mode=[FORWARD, *([spec_of(registry_listen)] if registry_listen else [])],
                 tcp_timeout=max(1, int(idle_timeout_s)),
             )
         except exceptions.OptionsError:

@@ -1,16 +1,20 @@
-"""The local registries' own port, as a mode of mitmproxy: beside its proxies, with its own address.
+"""The proxy's ports as modes of mitmproxy: that of the forward proxy, and the local registries' own
+beside it, with its own address.
 
-mitmproxy finds modes by the names of their classes, so this one is known where it is imported.
+mitmproxy finds modes by the names of their classes, so these are known where they are imported. In
+a mitmproxy of others the forward proxy is its own mode, `regular`.
 """
 
 from typing import Literal
 
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import modes
-from mitmproxy.proxy.mode_servers import AsyncioServerInstance
 from mitmproxy.proxy.mode_specs import ProxyMode
 
 from entrepot.config.convert import parse_address
+from entrepot.interception.client_protocol import DirectServer
+
+FORWARD = "forward"
 
 
 class RegistryMode(ProxyMode):
@@ -28,7 +32,23 @@ class RegistryTop(modes.HttpProxy):
     """As a proxy's connections begin: mitmproxy asks its addons what comes next."""
 
 
-class RegistryServer(AsyncioServerInstance[RegistryMode]):
+class ForwardMode(ProxyMode):
+    """`forward`, as mitmproxy's `regular`"""
+
+    description = "forward proxy"
+    transport_protocol: Literal["tcp", "udp", "both"] = "tcp"
+
+    def __post_init__(self) -> None:
+        if self.data:
+            raise ValueError("mode takes no arguments")
+
+
+class ForwardServer(DirectServer[ForwardMode]):
+    def make_top_layer(self, context: Context) -> modes.HttpProxy:
+        return modes.HttpProxy(context)
+
+
+class RegistryServer(DirectServer[RegistryMode]):
     def make_top_layer(self, context: Context) -> RegistryTop:
         return RegistryTop(context)
 
