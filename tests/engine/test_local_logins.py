@@ -171,6 +171,11 @@ class TestWhoIsLetIn:
         assert await home.who(ALICE) == Identity("user-alice", user="alice")
         assert (await home.ping(ALICE)).status == 200
 
+    async def test_is_noted_for_the_log(self, home: Home) -> None:
+        for authorization, user in ((ALICE, "alice"), (bearer(await home.get()), "")):
+            answer = await home.rig.ask(TAG, {"Authorization": authorization})
+            assert (answer.status, answer.trace.user) == (200, user)
+
     async def test_who_brings_nothing_is_nobody_in_particular(self, home: Home) -> None:
         assert await home.who("") is None
         token = bearer(await home.get())

@@ -81,6 +81,9 @@ class TestJson:
             "agent": "docker/28",
         }
 
+    def test_a_user_is_named(self) -> None:
+        assert fields_of(user="alice")["user"] == "alice"
+
     def test_what_has_no_repository_is_named_by_its_path(self) -> None:
         fields = fields_of(path="/entrepot/token", repository="", query="account=alice")
         assert fields["path"] == "/entrepot/token"
@@ -119,6 +122,9 @@ class TestConsole:
         assert text.endswith(
             " info    192.0.2.7 GET registry.test/app:1.0 200 hit 1.2kB 0.250s upstream 0.500s\n"
         )
+
+    def test_a_user_is_named(self) -> None:
+        assert " alice@192.0.2.7 GET registry.test/app:1.0 " in sentence_of(user="alice")
 
     def test_digests_are_shortened(self) -> None:
         assert "registry.test/app@sha256:0123456789ab 200" in sentence_of(

@@ -45,6 +45,7 @@ class Gate:
     async def admit(self, ask: Ask) -> Ask:
         """As it goes on. Denied where rules forbid it, UpstreamError(401) where a login helps."""
         ask = self._known(ask)
+        ask.trace.user = ask.identity.user
         if ask.identity.is_expired and not _is_cached(ask):
             raise TokenExpired(f"{ask.registry}: a token is needed, and there was none to be had")
         if ask.site.local is not None and ask.identity.is_own and not ask.identity.user:

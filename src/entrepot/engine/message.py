@@ -75,6 +75,7 @@ class Trace:
     kind: str = "other"
     repository: str = ""
     reference: str = ""
+    user: str = ""  # of a local registry
     cache: str = ""  # hit, miss, stale, revalidated, filling, pass, denied…
     upstream_s: float = 0.0
     error: str = ""

@@ -64,6 +64,8 @@ def _fields(exchange: Exchange) -> dict[str, object]:
     }
     if not trace.repository:
         fields["path"] = request.path  # without its query, which may hold what is secret
+    if trace.user:
+        fields["user"] = trace.user
     if trace.error:
         fields["error"] = trace.error
     return fields
@@ -77,8 +79,9 @@ def _sentence(exchange: Exchange) -> str:
         name = f"{trace.registry}/{trace.repository}{separator}{trace.reference[:19]}"
     elif trace.registry:
         name = f"{trace.registry}{request.path}"
+    who = f"{trace.user}@{request.client}" if trace.user else request.client
     text = (
-        f"{request.client} {request.method} {name} {exchange.status} {trace.cache or '-'} "
+        f"{who} {request.method} {name} {exchange.status} {trace.cache or '-'} "
         f"{_size(exchange.sent)} {exchange.seconds:.3f}s"
     )
     if trace.upstream_s:
