@@ -253,9 +253,10 @@ class TestStores:
         monkeypatch.setattr(BreakableIntake, "commit", slow)
         await push(rig)
         async with asyncio.TaskGroup() as tasks:
-            pull = tasks.create_task(blob_gets(rig))
+            pull = tasks.create_task(rig.ask(blob_path(LAYER)))
             asyncio.get_running_loop().call_later(0.05, moving.set)
-        assert pull.result() == 0
+        assert (pull.result().body, pull.result().cache) == (LAYER.body, "hit")
+        assert rig.registry.blob_gets() == 0
 
 
 class TestBounds:

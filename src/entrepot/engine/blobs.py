@@ -183,11 +183,10 @@ class Blobs:
 
     async def _from_upstream(self, ask: Ask, digest: Digest) -> Response:
         try:
-            fill, is_first = await self._fill(ask, digest)
+            fill, status = await self._fill(ask, digest)
         except StorageError as error:
             ask.trace.error = str(error)
             return await self._bypass(ask, digest)
-        status = CacheStatus.MISS if is_first else CacheStatus.COLLAPSED
         if fill is None:
             content = await self._stored(digest)
             if content is None:
@@ -221,8 +220,9 @@ class Blobs:
         response = Response(200, headers, body, length, ask.trace)
         return partial(response, span, size) if span and size is not None else response
 
-    async def _fill(self, ask: Ask, digest: Digest) -> tuple[Fill | None, bool]:
-        """The running fill or one of our own making, attached to; None if it has just ended.
+    async def _fill(self, ask: Ask, digest: Digest) -> tuple[Fill | None, CacheStatus]:
+        """The running fill or one of our own making, attached to; None if it has just ended, or
+        none was needed: somebody had just pushed it.
 
         Who did not start it needs a word of the upstream of its own.
         """
@@ -244,20 +244,21 @@ class Blobs:
                 break
             if outcome.is_also_of(asker):
                 raise outcome.error
-        if outcome is not None and not outcome.attach():
+        if outcome is None:
+            return None, CacheStatus.HIT
+        status = CacheStatus.MISS if is_mine else CacheStatus.COLLAPSED
+        if not outcome.attach():
             error, starter = outcome.error, self._starters.get(outcome, asker)
             if error is not None and _Failure(starter, error).is_also_of(asker):
                 raise error
-            outcome = None
-        if outcome is None:
-            return None, is_mine
+            return None, status
         try:
             if not is_mine:
                 await self._access.ensure(ask, digest)
         except BaseException:
             outcome.detach()
             raise
-        return outcome, is_mine
+        return outcome, status
 
     async def _begin(self, ask: Ask, digest: Digest) -> Fill | None:
         await self._wait_admitted(digest)
