@@ -4,9 +4,11 @@ import pytest
 
 from entrepot.oci.media_type import DOCKER_SCHEMA1
 from tests.support.clock import ManualClock
-from tests.support.engine import Rig, accepting, blob_path, manifest_path
+from tests.support.engine import Rig, accepting, blob_path, manifest_path, open_engine
 from tests.support.faults import AnswerWith, Header
+from tests.support.registry import ScriptedRegistry
 from tests.support.registry_answers import Redirects
+from tests.support.token_service import Auth
 
 PATH = manifest_path("1.0")
 PORTAL = AnswerWith(200, b"<html>log in</html>", (("Content-Type", "text/html"),))
@@ -21,6 +23,33 @@ async def test_a_portal_grants_nothing(rig: Rig, clock: ManualClock) -> None:
     rig.registry.fault(PORTAL, path="/v2/other/*")
     assert (await rig.ask(other)).status >= 500
     assert (await rig.ask(path)).status == 200
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "/v2%2fapp%2ftags%2flist",
+        "/%76%32/app/tags/list",
+        "/v2/%61pp/manifests/1.0",
+        "/v2/app/manifests/1%2e0",
+        "/v2/app/manifests/1.0/",
+        "/v2/app%2fblobs/{layer}",
+    ],
+)
+async def test_what_stands_beside_the_registry_grants_nothing(clock: ManualClock, odd: str) -> None:
+    """Where escapes are not undone, another spelling is another server's page, open to all."""
+    with ScriptedRegistry(auth=Auth("bearer", {"alice": "wonder"})) as registry:
+        image = registry.add_image("app", "1.0")
+        registry.make_private("app", "alice")
+        token = registry.tokens._issue("alice", ["repository:app:pull"])["token"]
+        path, odd = manifest_path(image.digest), odd.format(layer=image.blobs[-1].digest)
+        page = AnswerWith(200, image.body, (("Content-Type", image.media_type),))
+        registry.fault(page, path=odd)
+        async with open_engine(registry, clock) as rig:
+            assert (await rig.ask(path, {"Authorization": f"Bearer {token}"})).status == 200
+            nobody = await rig.login()
+            assert (await rig.ask(odd, nobody)).status == 401
+            assert (await rig.ask(path, nobody)).status == 401
 
 
 async def test_a_portal_is_bridged_and_not_kept(rig: Rig, clock: ManualClock) -> None:

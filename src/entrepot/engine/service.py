@@ -6,6 +6,7 @@ error of ours is answered as an error, and never passed on to the upstream inste
 
 import logging
 from dataclasses import replace
+from urllib.parse import unquote
 
 from entrepot.engine.ask import Ask, TokenExpired
 from entrepot.engine.blobs import Blobs
@@ -110,7 +111,7 @@ class Service:
             if is_api and (has_token or await self._tokens.must_authenticate(site)):
                 return await self._tokens.challenge(request, site, repository, trace)
             identity = PROXY
-        ask = Ask(request, site, route, repository, identity, trace)
+        ask = Ask(_spelled(request, route), site, route, repository, identity, trace)
         ask = await self._gate.admit(self._uploads.resumed(ask))
         return await (self._dispatch(ask) if site.local is None else self._dispatch_home(ask))
 
@@ -146,6 +147,16 @@ class Service:
 
 def _repository_of(route: Route) -> Repository | None:
     return getattr(route, "repository", None)
+
+
+def _spelled(request: Request, route: Route) -> Request:
+    """As its route says it: an upstream that does not undo escapes takes other spellings for no
+    path of the registry API, and what answers there says nothing of who may read.
+    """
+    if not isinstance(route, ManifestRoute | BlobRoute | ListRoute):
+        return request
+    path = unquote(request.path).removesuffix("/")
+    return request if path == request.path else replace(request, path=path)
 
 
 def _not_let_in(ask: Ask) -> UpstreamError:
