@@ -142,13 +142,25 @@ async def test_the_sweep_finds_rows_without_their_file(disk: Disk) -> None:
     assert store.statistics().entries == 0
 
 
+async def test_private_ones_go_at_once(disk: Disk) -> None:
+    """Which nobody would find."""
+    store = disk.open()
+    shared, private = await store.draft(DIGEST), await store.draft(DIGEST)
+    for draft in (shared, private):
+        await draft.write(BODY)
+        draft.close()
+    await store.tend()
+    assert disk.parts == [f"sha256-{DIGEST.hex}.part"]
+
+
 async def test_abandoned_fills_go_after_a_day(disk: Disk) -> None:
     store = disk.open()
-    held, abandoned = await store.draft(DIGEST), await store.draft(DIGEST)
-    for draft in (held, abandoned):
+    abandoned, held = await store.draft(DIGEST), await store.draft(DIGEST)
+    for draft in (abandoned, held):
         await draft.write(BODY)
     abandoned.close()
     disk.clock.advance(time.time() - disk.clock.now() + 23 * HOUR)
+    await store.tend()
     assert (await store.sweep()).parts == 0
     disk.clock.advance(2 * HOUR)
     assert (await store.sweep()).parts == 1

@@ -98,13 +98,29 @@ def unlock_part(descriptor: int) -> None:
 
 
 def sweep_parts(fills: Path, before: float | None) -> int:
-    """Remove the part files that nobody holds; with `before`, only those not written since."""
+    """Remove the part files that nobody holds; with `before`, those of them that may be gone on
+    with only if they were not written since.
+    """
     count = 0
     for path in fills.iterdir():
         with suppress(FileNotFoundError):
-            if before is None or path.stat(follow_symlinks=False).st_mtime < before:
+            if before is None or _is_of_one(path.name) or _time_of(path) < before:
                 count += _remove_unheld(path)
     return count
+
+
+def sweep_lost_parts(fills: Path) -> int:
+    """Remove what no draft will ever find again, left by a process that was killed."""
+    return sweep_parts(fills, before=float("-inf"))
+
+
+def _is_of_one(name: str) -> bool:
+    """Whether it is of one draft alone: private, or named at its end."""
+    return name.endswith(".part") and (name.startswith("intake-") or name.count(".") > 1)
+
+
+def _time_of(path: Path) -> float:
+    return path.stat(follow_symlinks=False).st_mtime
 
 
 def _remove_unheld(path: Path) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from entrepot.errors import StorageError
 from entrepot.storage.disk.evictor import Evictor
 from entrepot.storage.disk.ledger import DiskLedger
+from entrepot.storage.disk.parts import sweep_lost_parts
 from entrepot.storage.disk.scrub import Pace, Scrubber, ScrubReport, Sleep
 from entrepot.storage.disk.shelf import Shelf
 from entrepot.storage.disk.sweep import Sweeper, SweepReport
@@ -43,11 +44,14 @@ class Upkeep:
                 tasks.create_task(_repeat(self.scrub_if_due, _SCRUB_CHECK_S, sleep))
 
     async def tend(self) -> None:
-        """Uses to the disk, expired records away, what is over the limits away."""
+        """Uses to the disk, expired records away, what is over the limits away, and what nobody can
+        go on with: the layers that a killed process was taking in, gigabytes maybe.
+        """
         shelf = self._shelf
         await shelf.uses.flush()
         await self._ledger.expire()
         await shelf.workers.read(shelf.index.count_again)
+        await shelf.workers.file(sweep_lost_parts, shelf.layout.fills)
         await self._evictor.evict()
         await shelf.workers.write(shelf.index.shrink, _SHRINK_PAGES)
 
