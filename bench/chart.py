@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from bench.results import METRICS, OURS, Results
+from bench.results import CORES, MEDIAN, METRICS, OURS, UPSTREAM, Results
 
 _WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 960, 430, 90, 22, 64
 _BETTER, _WORSE = "#2a7f62", "#b5533c"
 # Bars end here: a ratio of 40 says no more to the eye than one of 16.
 _LARGEST = 16.0
+# Neither good nor bad by itself, or said by another bar.
+_LEFT_TO_THE_TABLE = frozenset({CORES, MEDIAN, UPSTREAM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,10 @@ def bars(results: Results) -> list[Bar]:
     found = []
     for (workload, case, name), servers in results.groups().items():
         metric, ours = METRICS[name], servers.get(OURS)
-        if ours is None or not ours.median:
+        if ours is None or not ours.median or metric in _LEFT_TO_THE_TABLE:
             continue
         for server, series in servers.items():
-            if server == OURS or not series.median:
+            if server.startswith(OURS) or not series.median:
                 continue
             ratio = ours.median / series.median
             advantage = ratio if metric.is_better_when_higher else 1 / ratio
