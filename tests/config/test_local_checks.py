@@ -48,7 +48,8 @@ def test_everything_that_can_be_said(loading: Loading) -> None:
 
 NOBODY = (
     "nobody may use it; expected username and password_file for one user, htpasswd for several,"
-    " or anonymous: [pull] for everybody without a password"
+    " or anonymous: [pull] for everybody without a password; as variables: USERNAME and PASSWORD,"
+    " HTPASSWD_FILE, ANONYMOUS=pull"
 )
 
 

@@ -65,6 +65,16 @@ def test_all_that_can_be_said(loading: Loading, tmp_path: Path) -> None:
     )
 
 
+def test_everybody_lets_in_who_brings_no_password(loading: Loading) -> None:
+    local = loading.config(None, UPSTREAM | {"ANONYMOUS": "pull push"}).local_registries[NAME]
+    assert (local.anonymous, local.username) == (("pull", "push"), "")
+    environ = UPSTREAM | {"ANONYMOUS": "pull"}
+    desktop = loading.config(None, environ | {"USERNAME": "ann"}).local_registries[NAME]
+    assert (desktop.anonymous, desktop.username) == (("pull",), "")
+    both = loading.config(None, environ | LOGIN).local_registries[NAME]
+    assert (both.anonymous, both.username) == (("pull",), "ann")
+
+
 def test_a_setting_of_its_own_comes_before_the_short_name(loading: Loading) -> None:
     environ = UPSTREAM | LOGIN | {"REGISTRY_LISTEN": ":443"}
     environ["ENTREPOT_REGISTRY_LISTEN"] = ":8443"
@@ -144,7 +154,8 @@ def test_what_cannot_be_meant_is_a_warning(
             (
                 "PRIVATE_REGISTRY: local_registries.{}: nobody may use it; expected username and"
                 " password_file for one user, htpasswd for several, or anonymous: [pull] for"
-                " everybody without a password"
+                " everybody without a password; as variables: USERNAME and PASSWORD, HTPASSWD_FILE,"
+                " ANONYMOUS=pull"
             ),
         ),
         (

@@ -14,7 +14,8 @@ from entrepot.config.tree import KeyPath
 
 _NOBODY = (
     "nobody may use it; expected username and password_file for one user, htpasswd for several,"
-    " or anonymous: [pull] for everybody without a password"
+    " or anonymous: [pull] for everybody without a password; as variables: USERNAME and PASSWORD,"
+    " HTPASSWD_FILE, ANONYMOUS=pull"
 )
 
 

@@ -9,12 +9,15 @@ from entrepot.config.variables import Variables, unquoted
 
 _UPSTREAM = "PRIVATE_REGISTRY"
 _USERNAME = "USERNAME"
+_HTPASSWD = "HTPASSWD_FILE"
+_ANONYMOUS = "ANONYMOUS"
 _READ_ONLY = "READ_ONLY"
 _SETTINGS = {
     _USERNAME: "username",
     "PASSWORD": "password",
     "PASSWORD_FILE": "password_file",
-    "HTPASSWD_FILE": "htpasswd",
+    _HTPASSWD: "htpasswd",
+    _ANONYMOUS: "anonymous",
     _READ_ONLY: "read_only",
 }
 KNOWN = frozenset({_UPSTREAM, *_SETTINGS})
@@ -72,7 +75,7 @@ def _is_meant(tree: Mapping, path: KeyPath, given: dict[str, Scalar]) -> bool:
     if any(name in given for name in _PASSWORDS):
         return True
     has_users = any(get(tree, (*path, key)) is not None for key in _USERS)
-    return "HTPASSWD_FILE" not in given and not has_users
+    return not has_users and not {_HTPASSWD, _ANONYMOUS} & given.keys()
 
 
 def _no_effect(tree: Mapping, names: list[str]) -> str:
