@@ -408,6 +408,23 @@ async def test_after_closing_nothing_is_sent(bench: Bench) -> None:
     assert "shutting down" in str(await failure(upstream.send(get())))
 
 
+async def test_what_closing_breaks_off_is_not_blamed_on_the_upstream(bench: Bench) -> None:
+    arrived = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.set()
+        await reader.read()
+
+    upstream = bench.upstream(f"http://127.0.0.1:{await bench.listen(silent)}")
+    async with asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(failure(upstream.send(get(method="DELETE", is_anonymous=True))))
+        await arrived.wait()
+        await upstream.aclose()
+    assert "the proxy is shutting down" in str(sending.result())
+    assert not upstream.is_unreachable()
+
+
 @pytest.mark.parametrize("ipv6", [True, False])
 async def test_of_several_addresses_one_that_answers_is_enough(bench: Bench, *, ipv6: bool) -> None:
     server = await bench.serve(answering())

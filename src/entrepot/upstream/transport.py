@@ -104,7 +104,7 @@ class Transport:
         """Any answer, with redirects as they are."""
         origin = Origin.of(hop.url)
         if self._is_closed:
-            raise NoAnswer(origin, Fault.REFUSED, "we are shutting down", was_sent=False)
+            raise _shutting_down(origin, was_sent=False)
         self._judge(origin)
         pool = self._pool(hop.method)
         pool.users += 1
@@ -148,6 +148,8 @@ class Transport:
         # Outside of the handlers, see `failure`.
         if deadline.body_failure is not None:
             raise deadline.body_failure  # not the upstream's fault
+        if self._is_closed:
+            raise _shutting_down(origin, was_sent=failure.was_sent)  # nor is this
         if failure.fault is Fault.SILENT and failure.was_sent:
             self._retire(pool)
         raise failure
@@ -272,6 +274,10 @@ def _proxy_headers(proxy: Proxy | None, origin: Origin) -> dict[str, str] | None
     if proxy is None or proxy.authorization is None or origin.is_plain:
         return None
     return {"Proxy-Authorization": proxy.authorization}
+
+
+def _shutting_down(origin: Origin, *, was_sent: bool) -> NoAnswer:
+    return NoAnswer(origin, Fault.REFUSED, "the proxy is shutting down", was_sent=was_sent)
 
 
 def _timed_out(origin: Origin, deadline: Deadline) -> NoAnswer:
