@@ -111,6 +111,49 @@ class TestRules:
         assert asked == [f"{UPLOADS}?mount=sha256:a&from=team/app", UPLOADS]
 
 
+NEXT: dict[str, dict[str, Any]] = {
+    "none": {},
+    "another": {"username": "alice", "password": Secret("wonder")},
+}
+
+
+class TestOtherSettings:
+    """What was opened under those of before, when the upstream cannot be asked any more."""
+
+    @pytest.mark.parametrize("account", list(NEXT))
+    async def test_what_the_operators_account_opened_is_not_for_what_comes_after_it(
+        self, registry: ScriptedRegistry, clock: ManualClock, account: str
+    ) -> None:
+        registry.make_private("secret/app", "robot")
+        path = manifest_path("1.0", "secret/app")
+        async with open_engine(registry, clock, config=config_for(registry, **ROBOT)) as rig:
+            assert (await rig.ask(path, await rig.login())).status == 200
+            store, ledger = rig.store, rig.ledger
+        registry.die()
+        for settings, expected in ((ROBOT, 200), (NEXT[account], 502)):
+            config = config_for(registry, **settings)
+            async with open_engine(
+                registry, clock, store=store, ledger=ledger, config=config
+            ) as rig:
+                assert (await rig.ask(path, await rig.login())).status == expected
+
+    async def test_what_users_of_a_local_registry_read_is_not_for_all_when_it_is_none_any_more(
+        self, clock: ManualClock
+    ) -> None:
+        path = manifest_path("1.0", "secret/app")
+        with ScriptedRegistry() as registry:
+            registry.add_image("secret/app", "1.0")
+            own = LocalRegistry(upstream=(registry.url,), username="ann", password=Secret("a"))
+            local = Config(registries={}, local_registries={NAME: own}, upstream=impatient())
+            async with open_engine(registry, clock, config=local) as rig:
+                answer = await rig.ask(path, {"Authorization": basic("ann", "a")})
+                assert answer.status == 200
+                store, ledger = rig.store, rig.ledger
+            registry.die()
+            async with open_engine(registry, clock, store=store, ledger=ledger) as rig:
+                assert (await rig.ask(path, await rig.login())).status == 502
+
+
 class TestWrites:
     @pytest.mark.parametrize(
         ("method", "path"),

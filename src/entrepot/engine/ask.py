@@ -136,7 +136,7 @@ class Origin:
         there, too, and so does who was a reader once.
         """
         verdict = await self._facts.verdict(ask.registry, ask.repository, ask.identity)
-        if ask.identity == PROXY:
+        if ask.identity.is_proxys:
             return verdict is not None
         return standing(verdict, self._settings, self._clock.now()) is Standing.FRESH
 

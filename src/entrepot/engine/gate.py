@@ -16,7 +16,7 @@ from entrepot.cache.permission import (
 from entrepot.config.kinds import Action
 from entrepot.engine.ask import Ask, TokenExpired
 from entrepot.engine.audience import Audience
-from entrepot.engine.identity import PROXY, STRANGER
+from entrepot.engine.identity import HOME, PROXY, STRANGER, Identity, operator_identity
 from entrepot.engine.mount import without_foreign_mount
 from entrepot.engine.sites import Site
 from entrepot.engine.spelling import hides_something, is_of_registry
@@ -54,7 +54,7 @@ class Gate:
         if ask.grant.is_limited and isinstance(ask.route, UploadRoute):
             ask = replace(ask, request=without_foreign_mount(ask.request, ask.grant))
         if ask.site.local is not None:
-            return replace(ask, identity=PROXY)
+            return replace(ask, identity=HOME)
         if action != "pull" and _is_write(ask):
             return await self._as_writer(ask)
         return ask
@@ -68,10 +68,17 @@ class Gate:
             )
             self._audiences[site.entry] = Audience(site.settings.audience)
         grant = Grant(ask.registry, ask.identity.user, self._permissions[site.entry])
-        is_served = self._audiences[site.entry].includes(ask.request.client)
-        nobody = PROXY if is_served or not site.upstream.has_credentials else STRANGER
+        nobody = self._nobody(site, ask.request.client)
         identity = nobody if ask.identity == PROXY else ask.identity
         return _as_upload(replace(ask, grant=grant, nobody=nobody, identity=identity))
+
+    def _nobody(self, site: Site, client: str) -> Identity:
+        """Whose rights a client without a login has."""
+        if not site.upstream.has_credentials:
+            return PROXY
+        if not self._audiences[site.entry].includes(client):
+            return STRANGER
+        return operator_identity(site.settings.username, site.settings.helper)
 
     # By the rules.
 

@@ -25,10 +25,25 @@ class Identity:
     def is_own(self) -> bool:
         return self.authorization is not None
 
+    @property
+    def is_proxys(self) -> bool:
+        """Whether it has the proxy's own rights, whichever those are there."""
+        return not self.is_own and not self.is_stranger
+
 
 PROXY = Identity("proxy")
+# At registries of our own, where all that is let through is alike.
+HOME = Identity("home")
 # Where the operator's credentials do not serve this client.
 STRANGER = Identity("stranger", is_stranger=True)
+
+
+def operator_identity(username: str, helper: str) -> Identity:
+    """By another name for each account: what one opened is not for who comes after it, be that
+    another account or nobody.
+    """
+    name = hashlib.sha256(f"{username}\0{helper}".encode()).hexdigest()[:16]
+    return Identity(f"operator-{name}")
 
 
 def own_identity(authorization: str, secret: bytes) -> Identity:
