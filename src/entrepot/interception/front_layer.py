@@ -302,7 +302,7 @@ class InterceptLayer(layer.Layer):
             return HttpLayer(
                 self.context, Place("http", self._authority), header_timeout_s=timeout_s
             )
-        tls = ClientTlsLayer(self.context)
+        tls = ClientTlsLayer(self.context, is_host_known=True)
         tls.child_layer = HttpLayer(
             self.context, Place("https", self._authority), header_timeout_s=timeout_s
         )

@@ -49,7 +49,7 @@ class RegistryLayer(layer.Layer):
     def _choose(self, *, is_tls: bool) -> layer.Layer:
         if not is_tls:
             return self._http("http")
-        self._tls = ClientTlsLayer(self.context)
+        self._tls = ClientTlsLayer(self.context, is_host_known=False)
         self._tls.child_layer = self._http("https")
         return self._tls
 

@@ -1,15 +1,19 @@
 """TLS towards clients: one OpenSSL context for each host, made anew when its leaf is renewed.
 
 mitmproxy makes a context for each connection; keeping them saves most of what a handshake costs
-in Python, and lets clients resume sessions.
+in Python, and lets clients resume sessions. Its layer reads each ClientHello in Python, asks hooks,
+and looks up what no server needs to know of a client: ours leaves that to OpenSSL.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from mitmproxy.proxy import commands, layer
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer
 from mitmproxy.proxy.layers.tls import TlsStartClientHook
+from mitmproxy.proxy.tunnel import TunnelState
 from mitmproxy.tls import TlsData
 from OpenSSL import SSL
 
@@ -17,6 +21,7 @@ from entrepot.ca.leaf import Leaf
 
 _CONTEXTS_MAX = 1000
 _HTTP11 = b"http/1.1"
+_PIECE = 64 << 10
 
 # Fatal alerts (RFC 8446 section 6).
 _INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"
@@ -52,6 +57,63 @@ class ClientTlsLayer(ClientTLSLayer):
 
     _is_refused = False
 
+    def __init__(self, context: Context, *, is_host_known: bool) -> None:
+        """Where a CONNECT has said the host, the name in the ClientHello does not matter."""
+        super().__init__(context)
+        self._is_host_known = is_host_known
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if self.tunnel_state is TunnelState.OPEN and isinstance(event, events.DataReceived):
+            yield from self.receive_data(event.data)
+        else:
+            yield from super()._handle_event(event)
+
+    def event_to_child(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Of the one connection that there is."""
+        if self.tunnel_state is not TunnelState.OPEN:
+            yield from super().event_to_child(event)
+            return
+        for command in self.child_layer.handle_event(event):
+            if isinstance(command, commands.SendData):
+                yield from self.send_data(command.data)
+            else:
+                yield command
+
+    def receive_handshake_data(
+        self, data: bytes
+    ) -> layer.CommandGenerator[tuple[bool, str | None]]:
+        if not self.client_hello_parsed:
+            if not self._is_host_known:
+                return (yield from super().receive_handshake_data(data))
+            self.client_hello_parsed = True
+            yield from self.start_tls()
+        if self._is_refused:
+            return False, "connection closed early"
+        return (yield from self._shake(data))
+
+    def _shake(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:
+        self.tls.bio_write(data)
+        try:
+            self.tls.do_handshake()
+        except SSL.WantReadError:
+            yield from self.tls_interact()
+            return False, None
+        except SSL.Error as error:
+            return False, _reason(error)
+        self.conn.timestamp_tls_setup = time.time()
+        yield from self.receive_data(b"")
+        return True, None
+
+    def tls_interact(self) -> layer.CommandGenerator[None]:
+        while True:
+            try:
+                data = self.tls.bio_read(_PIECE)
+            except SSL.WantReadError:
+                return
+            yield commands.SendData(self.conn, data)
+            if len(data) < _PIECE:  # that was all: to ask again would cost an exception
+                return
+
     def start_tls(self) -> layer.CommandGenerator[None]:
         start = TlsData(self.conn, self.context)
         yield TlsStartClientHook(start)
@@ -68,6 +130,14 @@ class ClientTlsLayer(ClientTLSLayer):
             self.event_to_child = self.errored  # type: ignore[method-assign]  # mitmproxy's idiom
         else:
             yield from super().on_handshake_error(err)
+
+
+def _reason(error: SSL.Error) -> str:
+    """What OpenSSL says last, such as `tlsv1 alert unknown ca`."""
+    match error.args:
+        case ([*_, (_, _, str(reason))], *_):
+            return reason
+    return f"OpenSSL {error!r}"
 
 
 def _context(leaf: Leaf) -> SSL.Context:
