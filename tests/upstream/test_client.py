@@ -247,6 +247,17 @@ async def test_an_upload_is_filed_in_its_own_time(bench: Bench) -> None:
             assert response.status == 201
 
 
+async def test_one_that_only_begins_is_not(bench: Bench) -> None:
+    port = await bench.listen(silence)
+    upstream = bench.upstream(f"http://127.0.0.1:{port}", settings=timeouts(header=0.1))
+    path = "/v2/a/blobs/uploads/"
+    post = UpstreamRequest(
+        method="POST", path=path, headers={}, is_bulk=True, is_anonymous=True, content_length=0
+    )
+    async with asyncio.timeout(20):
+        assert (await failure(upstream.send(post))).is_late
+
+
 async def test_a_budget_bounds_several_endpoints(bench: Bench) -> None:
     ports = [await bench.listen(silence) for _ in range(3)]
     upstream = bench.upstream(*(f"http://127.0.0.1:{port}" for port in ports))

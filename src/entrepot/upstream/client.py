@@ -114,7 +114,7 @@ class Upstream:
         loop = asyncio.get_running_loop()
         start, budget = loop.time(), request.header_timeout_s
         patience = self._patience()
-        if request.is_bulk and not request.is_read:
+        if _is_filed(request):
             patience = replace(patience, header_s=max(patience.header_s, _FILING_S))
         limit: asyncio.Timeout | nullcontext[None] = nullcontext()
         if budget is not None:
@@ -358,6 +358,12 @@ class Upstream:
             read_s=self._settings.read_timeout,
             until=until,
         )
+
+
+def _is_filed(request: UpstreamRequest) -> bool:
+    """Whether there may be much to do before it is answered. An upload that only begins is none."""
+    brings_something = request.body is not None or request.method == "PUT"
+    return request.is_bulk and not request.is_read and brings_something
 
 
 def _may_go_on(request: UpstreamRequest, outcome: UpstreamResponse | UpstreamError) -> bool:
