@@ -23,6 +23,7 @@ from entrepot.engine.assembly import Engine, Ground
 from entrepot.engine.local_names import LocalNames
 from entrepot.engine.message import Exchange, Request, Response
 from entrepot.engine.problem import problem
+from entrepot.engine.uploads import Uploads
 from entrepot.errors import ConfigError, StorageError, system_reason
 from entrepot.interception.addon import (
     EntrepotAddon,
@@ -64,6 +65,7 @@ class Foundation:
     resolver: SystemResolver  # of names to tunnel to
     guesses: Guesses  # of passwords, whatever they are for
     keeper: Doorkeeper
+    uploads: Uploads  # which go on under whatever configuration there is by then
 
 
 class Front:
@@ -82,6 +84,7 @@ class Front:
             secrets_of(config),
             base.guesses,
             base.keeper,
+            base.uploads,
             base.tasks,
         )
         self.engine = Engine(config, ground, Upstreams(config, clock=base.clock), fetched)
@@ -268,7 +271,9 @@ async def open_proxy(config: Config, clock: Clock | None = None) -> AsyncIterato
     try:
         async with asyncio.TaskGroup() as tasks:
             keeper = Doorkeeper(store.ledger, clock)
-            base = Foundation(clock, store, authority, tasks, resolver, Guesses(clock), keeper)
+            base = Foundation(
+                clock, store, authority, tasks, resolver, Guesses(clock), keeper, Uploads(clock)
+            )
             proxy = Proxy(config, base)
             upkeep = tasks.create_task(store.maintain(), name="store upkeep")
             keeping = tasks.create_task(keeper.run(), name="holds on local registries")

@@ -6,6 +6,8 @@ import pytest
 
 from entrepot.config.kinds import Secret
 from entrepot.engine import uploads as uploads_module
+from entrepot.engine.assembly import Engine
+from entrepot.upstream.fleet import Upstreams
 from tests.support.clock import ManualClock
 from tests.support.engine import NAME, Rig, basic, config_for, open_engine
 from tests.support.faults import AnswerWith
@@ -121,3 +123,15 @@ async def test_what_is_remembered_is_bounded(rig: Rig, monkeypatch: pytest.Monke
         await begin(rig, f"/uploads/{number}")
     found = [await user_of_step(rig, f"/uploads/{number}") for number in range(3)]
     assert found == ["", "robot", "robot"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_go_on_under_another_configuration(rig: Rig, clock: ManualClock, place: str) -> None:
+    await begin(rig, f"{place}?state=1")
+    upstreams = Upstreams(rig.config, clock=clock, pauses_s=())
+    reloaded = Engine(rig.config, rig.ground, upstreams, lambda *_: None)
+    after = Rig(rig.registry, rig.config, rig.ground, reloaded)
+    try:
+        assert await user_of_step(after, f"{place}?state=1") == "robot"
+    finally:
+        await reloaded.aclose()

@@ -14,6 +14,7 @@ from entrepot.engine.assembly import Engine, Ground
 from entrepot.engine.message import Body, Headers, Request, Response, Trace
 from entrepot.engine.sealing import Secrets
 from entrepot.engine.token_service import TOKEN_PATH
+from entrepot.engine.uploads import Uploads
 from entrepot.local.keeper import Doorkeeper
 from entrepot.passwords.guesses import Guesses
 from entrepot.storage.base import ContentStore, Ledger
@@ -59,6 +60,7 @@ class Rig:
         self.store = ground.store
         self.ledger = ground.ledger
         self.guesses = ground.guesses
+        self.ground = ground
         self.engine = engine
         self.fetched: list[int] = []
 
@@ -138,6 +140,7 @@ async def open_engine(
             secrets or Secrets(Secret("a secret of many characters")),
             guesses or Guesses(clock, sleep=_at_once),
             Doorkeeper(ledger, clock),
+            Uploads(clock),
             tasks,
         )
         upstreams = Upstreams(config, clock=clock, pauses_s=())

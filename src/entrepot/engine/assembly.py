@@ -52,6 +52,7 @@ class Ground:
     secrets: Secrets
     guesses: Guesses
     keeper: Doorkeeper  # of writes to local registries
+    uploads: Uploads
     tasks: asyncio.TaskGroup
 
 
@@ -126,7 +127,7 @@ class Engine:
         )
         listings = Listings(ground.ledger, origin, access, settings=config.tags, clock=ground.clock)
         tokens = self._tokens(config, ground, facts)
-        uploads = Uploads(ground.clock)
+        uploads = ground.uploads
         self.service = Service(
             tokens,
             Gate(tokens.must_authenticate),

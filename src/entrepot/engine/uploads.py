@@ -3,7 +3,8 @@
 The specification leaves the place to the registry: ghcr.io says `/v2/NAME/blobs/upload/ID`,
 Artifact Registry `/artifacts-uploads/...`. Such a path does not say of which repository it
 is, nor that it is an upload. It is asked with the proxy's rights because the upstream named it in
-its answer to a step that was. Kept in memory: after a restart the client's push begins anew.
+its answer to a step that was. Kept in memory, whatever becomes of the configuration: after a
+restart the client's push begins anew.
 """
 
 from collections import OrderedDict
