@@ -5,9 +5,8 @@
 #   curl -fsS http://docker-registry.local:3128/setup/systemd | sudo sh
 #   curl -fsS http://docker-registry.local:3128/setup/systemd | sudo sh -s -- --undo
 #
-# The proxy puts three assignments before it; run from a file, it takes them from the environment:
+# The proxy puts two assignments before it; run from a file, it takes them from the environment:
 #   ENTREPOT_URL        http://docker-registry.local:3128
-#   ENTREPOT_HOST       docker-registry.local
 #   ENTREPOT_CA_SHA256  SHA-256 of the certificate in /ca.crt, in DER; of several: space-separated
 # ENTREPOT_ROOT is put before every path, for tests.
 #
@@ -107,7 +106,7 @@ is_sha256() {
 }
 
 check_settings() {
-    for name in ENTREPOT_URL ENTREPOT_HOST ENTREPOT_CA_SHA256; do
+    for name in ENTREPOT_URL ENTREPOT_CA_SHA256; do
         eval "value=\${$name:-}"
         if [ -z "$value" ]; then
             fail "$name is not set: fetch this script from the proxy, http://HOST:3128/setup/systemd"
@@ -117,9 +116,6 @@ check_settings() {
         http://*[!]A-Za-z0-9.:%_[-]* | http://) fail "not the URL of a proxy: $ENTREPOT_URL" ;;
         http://*) ;;
         *) fail "not the URL of a proxy: $ENTREPOT_URL" ;;
-    esac
-    case $ENTREPOT_HOST in
-        *[!]A-Za-z0-9.:%_[-]*) fail "not the name of a host: $ENTREPOT_HOST" ;;
     esac
     for value in $ENTREPOT_CA_SHA256; do
         is_sha256 "$(plain_hex "$value")" || fail "ENTREPOT_CA_SHA256 is not a SHA-256: $value"
@@ -390,9 +386,8 @@ each_once() (
 )
 
 dropin_text() {
-    # Without the brackets that an IPv6 address has in a URL.
-    name=$(printf '%s' "$ENTREPOT_HOST" | tr -d '[]')
-    list=$(each_once "localhost,127.0.0.0/8,::1,$name,$(others_no_proxy "$1"),$no_proxy")
+    # Not the proxy's own name: a registry of that name may be reached by way of the proxy alone.
+    list=$(each_once "localhost,127.0.0.0/8,::1,$(others_no_proxy "$1"),$no_proxy")
     echo "$mark"
     for directory in $2; do echo "$note$directory"; done
     echo '[Service]'

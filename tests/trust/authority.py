@@ -86,7 +86,6 @@ class Proxy:
     def env(self) -> dict[str, str]:
         return {
             "ENTREPOT_URL": self.url,
-            "ENTREPOT_HOST": "docker-registry.local",
             "ENTREPOT_CA_SHA256": self.fingerprints,
         }
 

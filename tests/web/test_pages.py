@@ -318,8 +318,6 @@ class TestTheScript:
         text = text_of(await page(pages, "/setup/systemd", host=host))
         assert text.startswith("#!/bin/sh\n")
         assert f"ENTREPOT_URL='http://{host}'\n" in text
-        name = re.sub(r":[0-9]+$", "", host) if not host.endswith("]") else host
-        assert f"ENTREPOT_HOST='{name}'\n" in text
         assert f"ENTREPOT_CA_SHA256='{FINGERPRINT} EF:01'\n" in text
         assert text.endswith((trust_scripts() / "systemd.sh").read_text())
 
@@ -330,7 +328,6 @@ class TestTheScript:
         assert head == (
             "#!/bin/sh\n"
             f"ENTREPOT_URL='http://{DEFAULT}'\n"
-            "ENTREPOT_HOST='docker-registry.local'\n"
             f"ENTREPOT_CA_SHA256='{FINGERPRINT} EF:01'\n"
         )
 

@@ -138,11 +138,9 @@ class Pages:
 
     def _setup(self, request: Request, script: str) -> bytes:
         host = self._host(request)
-        name = host.rpartition(":")[0] if re.search(r":\d+\Z", host) else host
         head = (
             "#!/bin/sh\n"
             f"ENTREPOT_URL='http://{host}'\n"
-            f"ENTREPOT_HOST='{name}'\n"
             f"ENTREPOT_CA_SHA256='{' '.join(self._authority.fingerprints)}'\n"
         )
         return head.encode() + (trust_scripts() / script).read_bytes()
