@@ -20,6 +20,7 @@ from tests.support.content import Given
 from tests.support.engine import Rig, basic, blob_path, config_for, impatient, open_engine
 from tests.support.faults import AnswerWith, Hold
 from tests.support.registry import ScriptedRegistry
+from tests.support.token_service import TOKEN_PATH as UPSTREAM_TOKEN_PATH
 from tests.support.token_service import Auth as RegistryAuth
 
 type Node = Callable[[Secrets], AbstractAsyncContextManager[Rig]]
@@ -74,6 +75,48 @@ async def test_trouble_of_the_token_service_is_an_outage(rig: Rig, status: int) 
     await rig.ask(PATH, await rig.login(ALICE))
     rig.registry.fault(AnswerWith(status))
     assert (await rig.ask(PATH, await rig.login(ALICE))).body == CONTENT.body
+
+
+class TestWhoLostTheirRights:
+    """And makes the token service fail, to go on as in an outage."""
+
+    @pytest.fixture(autouse=True)
+    def _skip(self, registry: ScriptedRegistry) -> None:
+        if registry.tokens.auth.scheme == "basic":
+            pytest.skip("it is not the client that words what is asked there")
+
+    @pytest.mark.parametrize("status", [429, 500, 503])
+    async def test_is_refused_by_a_plain_question(self, rig: Rig, status: int) -> None:
+        await rig.ask(PATH, await rig.login(ALICE))
+        rig.registry.tokens.auth.users["alice"] = "changed"
+        rig.registry.tokens.expire_all()
+        rig.registry.fault(AnswerWith(status), path=f"{UPSTREAM_TOKEN_PATH}*", times=1)
+        path = f"{TOKEN_PATH}?scope=repository:app:pull&account=%00"
+        answer = await rig.ask(path, {"Authorization": ALICE})
+        assert answer.status == status
+        rig.registry.die()
+        expected = 200 if status == 429 else 502
+        assert (await rig.ask(path, {"Authorization": ALICE})).status == expected
+
+    async def test_is_refused_while_that_is_not_answered_for_a_quota(self, rig: Rig) -> None:
+        await rig.ask(PATH, await rig.login(ALICE))
+        rig.registry.fault(AnswerWith(500), path=f"{UPSTREAM_TOKEN_PATH}*", times=1)
+        rig.registry.fault(AnswerWith(429), path=f"{UPSTREAM_TOKEN_PATH}*", skip=1, times=1)
+        answer = await rig.ask(TOKEN_PATH, {"Authorization": ALICE})
+        assert answer.status == 500
+
+    async def test_is_let_in_for_minutes_after_an_outage(
+        self, rig: Rig, clock: ManualClock
+    ) -> None:
+        await rig.ask(PATH, await rig.login(ALICE))
+        undo = rig.registry.fault(AnswerWith(503))
+        token = await rig.login(ALICE)
+        undo()
+        rig.registry.tokens.auth.users["alice"] = "changed"
+        clock.advance(299)
+        assert (await rig.ask(PATH, token)).status == 200
+        clock.advance(2)
+        assert (await rig.ask(PATH, token)).status == 401
 
 
 async def test_not_for_longer_than_is_set(rig: Rig, clock: ManualClock) -> None:

@@ -29,6 +29,16 @@ def test_what_was_sealed_opens(authorization: str | None) -> None:
     assert sealer().open(token, NAME) == Passport(authorization)
 
 
+@pytest.mark.parametrize(("most_s", "life_s"), [(60, 60), (9000, 3600)])
+def test_a_token_may_be_for_a_shorter_time(most_s: float, life_s: float) -> None:
+    clock = ManualClock()
+    token = sealer(clock).seal(Passport("Basic x"), NAME, most_s)
+    clock.advance(life_s - 1)
+    assert sealer(clock).open(token, NAME) is not None
+    clock.advance(2)
+    assert sealer(clock).open(token, NAME) is None
+
+
 @given(_AUTHORIZATIONS, st.data())
 def test_a_flipped_bit_opens_nothing(authorization: str | None, data: st.DataObject) -> None:
     token = sealer().seal(Passport(authorization), NAME)

@@ -22,7 +22,7 @@ from entrepot.upstream.message import RealmAnswer
 from entrepot.upstream.token import parse_token
 
 _TOKENS_MAX = 20_000
-_SUCCESS = 200
+_SUCCESS, _TOO_MANY = 200, 429
 _REFUSALS = frozenset({400, 401, 403})
 # Of an OAuth2 form: what shows who somebody is.
 _CREDENTIALS = ("username", "password", "refresh_token")
@@ -84,7 +84,7 @@ class Logins:
 
     async def may_go_on(self, login: Login, status: int | None) -> bool:
         """Whether who was let in before goes on, now that this is all the upstream says."""
-        if not is_trouble(status):
+        if not is_outage(status):
             return False
         verdict = await self._facts.verdict(login.registry, None, login.user)
         return standing(verdict, self._settings, self._clock.now()) is not Standing.UNKNOWN
@@ -100,6 +100,13 @@ class Logins:
 
     def _keys_of(self, text: str) -> Keys:
         return tuple(own_identity(text, secret).key for secret in self._identity_keys)
+
+
+def is_outage(status: int | None) -> bool:
+    """Of a token service. A quota that is used up, maybe by who asks, is an answer: it must not
+    keep anybody's rights alive.
+    """
+    return is_trouble(status) and status != _TOO_MANY
 
 
 def _identity(keys: Keys, authorization: str | None) -> Identity:

@@ -65,9 +65,9 @@ class Sealer:
         self._lifetime_s = lifetime_s
         self._refresh_lifetime_s = refresh_lifetime_s
 
-    def seal(self, passport: Passport, registry: str) -> str:
+    def seal(self, passport: Passport, registry: str, at_most_s: float = float("inf")) -> str:
         bound = b"" if passport.is_anonymous else registry.encode()
-        return self._seal(passport, bound, self._lifetime_s)
+        return self._seal(passport, bound, min(self._lifetime_s, at_most_s))
 
     def seal_refresh(self, passport: Passport, registry: str) -> str:
         """As `open_refresh` alone opens it: to be exchanged for tokens, and none itself."""

@@ -14,8 +14,9 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from entrepot.engine.identity import PROXY, Identity
 from entrepot.engine.local_logins import LocalLogins
-from entrepot.engine.logins import Logins
+from entrepot.engine.logins import Login, Logins, is_outage
 from entrepot.engine.message import Request, Response, Trace
+from entrepot.engine.plain_question import plain_question
 from entrepot.engine.problem import problem
 from entrepot.engine.realms import Realm, Realms
 from entrepot.engine.reply import API_VERSION
@@ -33,6 +34,7 @@ from entrepot.upstream.message import UpstreamRequest
 _CATALOG = "/v2/_catalog"
 TOKEN_PATH = "/entrepot/token"  # noqa: S105 - a path
 _UNAUTHORIZED = 401
+_REFUSALS = frozenset({401, 403})
 _METHODS = frozenset({"GET", "HEAD", "POST"})
 # Of who goes on in an outage. Never sent, and if it were it would open nothing; but without any
 # Authorization an identity has the proxy's own rights.
@@ -237,7 +239,9 @@ class TokenService:
                 raise
             trace.error = str(error)
             return self._issuer.issue(Passport(_EXPIRED, login.keys), site.name, trace)
-        if await self._logins.may_go_on(login, answer.status):
+        if await self._logins.may_go_on(login, answer.status) and await self._is_outage(
+            request, site, realm, login, form
+        ):
             trace.error = f"the token service answers {answer.status}"
             return self._issuer.issue(Passport(_EXPIRED, login.keys), site.name, trace)
         await self._logins.heard(login, answer)
@@ -249,6 +253,22 @@ class TokenService:
             answer.body,
             trace=trace,
         )
+
+    async def _is_outage(
+        self, request: Request, site: Site, realm: Realm, login: Login, form: bytes
+    ) -> bool:
+        """Whether its trouble is more than with what this client made of its request."""
+        method, url, fields = plain_question(realm, request.method, request.query, form)
+        headers = {"Content-Type": "application/x-www-form-urlencoded"} if fields else {}
+        if "authorization" in request.headers:
+            headers["Authorization"] = request.headers["authorization"]
+        try:
+            answer = await site.upstream.ask_realm(url, method, headers, fields)
+        except UpstreamError as error:
+            return is_outage(error.status)
+        if answer.status in _REFUSALS:
+            await self._logins.refused(login)
+        return is_outage(answer.status)
 
 
 def _pong(trace: Trace) -> Response:
