@@ -1,12 +1,14 @@
 """On loopback: to listen is what it is for."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from mitmproxy import ctx
+from mitmproxy.log import LegacyLogEvents
 
 from entrepot.config.convert import parse_address
 from entrepot.errors import ConfigError
@@ -54,6 +56,12 @@ async def test_it_listens_and_serves() -> None:
 async def test_idle_connections_are_given_so_long() -> None:
     async with running():
         assert ctx.options.tcp_timeout == 2
+
+
+async def test_lines_of_the_log_are_nobody_s_business() -> None:
+    async with running():
+        handlers = logging.getLogger().handlers
+        assert not [each for each in handlers if isinstance(each, LegacyLogEvents)]
 
 
 async def test_no_new_connections_when_it_stops_listening() -> None:

@@ -8,6 +8,7 @@ from mitmproxy import ctx, tls
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client
 from mitmproxy.proxy import layer
+from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import modes
 
 from entrepot.config.model import Config
@@ -84,13 +85,18 @@ class EntrepotAddon:
         if layers and isinstance(layers[0], modes.HttpProxy):
             # A layer that another addon put here has entered itself into the list.
             del layers[1:]
-            data.layer = ClosedLayer(data.context)  # should what follows fail
-            del layers[1:]
-            front = self._front()
-            if isinstance(layers[0], RegistryTop):
-                data.layer = RegistryLayer(data.context, header_timeout_s=front.header_timeout_s)
-            else:
-                data.layer = FrontLayer(data.context, front, self._reminders)
+            try:
+                data.layer = self._first_layer(data.context)
+            except BaseException:
+                del layers[1:]
+                data.layer = ClosedLayer(data.context)
+                raise
+
+    def _first_layer(self, context: Context) -> layer.Layer:
+        front = self._front()
+        if isinstance(context.layers[0], RegistryTop):
+            return RegistryLayer(context, header_timeout_s=front.header_timeout_s)
+        return FrontLayer(context, front, self._reminders)
 
     def tls_start_client(self, data: tls.TlsData) -> None:
         first = next(iter(data.context.layers[1:2]), None)

@@ -12,14 +12,16 @@ import asyncio
 import inspect
 import logging
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import safecall, traverse
-from mitmproxy.connection import Connection, ConnectionState
+from mitmproxy.connection import Client, Connection, ConnectionState
 from mitmproxy.proxy import commands, events, server_hooks
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler, ServerManager
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.server import ConnectionIO
@@ -30,6 +32,7 @@ from entrepot.interception.idle_timer import IdleTimer
 # A hook that is answered at once may lead to the next one, as with requests that were sent before
 # the answers came: so deep on the stack, then by way of the loop.
 _DEPTH_MAX = 4
+_SERVERS_AT_ONCE = 5  # of one address, as mitmproxy has it
 
 
 class _End:
@@ -48,9 +51,20 @@ class ClientHandler(ProxyConnectionHandler):
         writer: asyncio.StreamWriter,
         mode: ProxyMode,
         manager: ServerManager,
+        make_layer: Callable[[Context], Layer],
     ) -> None:
-        # There is no reader: what comes is told.
-        super().__init__(ctx.master, None, writer, ctx.options, mode)  # type: ignore[no-untyped-call]
+        # Without mitmproxy's own, half of which is for its tasks. There is no reader.
+        self.master = ctx.master
+        self.client = Client(
+            peername=transport.get_extra_info("peername"),
+            sockname=transport.get_extra_info("sockname"),
+            timestamp_start=time.time(),
+            proxy_mode=mode,
+            state=ConnectionState.OPEN,
+        )
+        self.transports = {self.client: ConnectionIO(writer=writer)}
+        self.max_conns = defaultdict(lambda: asyncio.Semaphore(_SERVERS_AT_ONCE))
+        self._drain_lock = asyncio.Lock()
         self._transport = transport
         self._manager = manager
         self._work: deque[events.Event | commands.StartHook | _End] = deque()
@@ -59,8 +73,9 @@ class ClientHandler(ProxyConnectionHandler):
         self._has_said_all = False  # the client has
         self._is_over = False
         self._timers: set[asyncio.TimerHandle] = set()
-        self._idle = IdleTimer(self.timeout_watchdog.timeout, self._time_out)
+        self._idle = IdleTimer(ctx.options.tcp_timeout, self._time_out)
         self.timeout_watchdog = self._idle  # type: ignore[assignment]  # as much of it as is used
+        self.layer = make_layer(Context(self.client, ctx.options))
 
     def begin(self) -> None:
         self._manager.connections[self.client.id] = self

@@ -61,7 +61,8 @@ class DirectServer[Mode: ProxyMode](AsyncioServerInstance[Mode]):
 
     def _meet(self, transport: asyncio.Transport, protocol: ClientProtocol) -> ClientHandler:
         writer = asyncio.StreamWriter(transport, protocol, None, asyncio.get_running_loop())
-        handler = ClientHandler(transport, writer, self.mode, self.manager)
-        handler.layer = self.make_top_layer(handler.layer.context)
+        handler = ClientHandler(
+            transport, writer, self.mode, self.manager, make_layer=self.make_top_layer
+        )
         handler.begin()
         return handler

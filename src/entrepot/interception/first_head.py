@@ -1,10 +1,12 @@
 """What a connection's first head says, before anything parses it whole, and how it is passed on."""
 
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 HEAD_END = b"\r\n\r\n"
 _ORIGIN = re.compile(rb"\Ahttp://[^/?#]*", re.IGNORECASE)
+_AUTHORITY_MAX = 300  # a DNS name has 253
 _NO_AUTHORITY = frozenset(" /?#@")
 # Of a request in absolute-form: said to us, not to that host. Its Host counts for nothing
 # (RFC 9112 section 3.2.2).
@@ -12,6 +14,11 @@ _FOR_US = (b"proxy-", b"connection:", b"keep-alive:", b"host:")
 
 
 def authority(text: str, default_port: int | None) -> tuple[str, int] | None:
+    return _authority(text, default_port) if len(text) <= _AUTHORITY_MAX else None
+
+
+@lru_cache(maxsize=1000)  # all clients ask for the same few, with each connection anew
+def _authority(text: str, default_port: int | None) -> tuple[str, int] | None:
     if not text.isascii() or not text.isprintable() or not _NO_AUTHORITY.isdisjoint(text):
         return None
     try:

@@ -8,6 +8,7 @@ import socket
 from mitmproxy import ctx, exceptions, options
 from mitmproxy.addons import core
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.log import LegacyLogEvents
 from mitmproxy.master import Master
 from mitmproxy.proxy.mode_servers import ServerInstance
 from mitmproxy.proxy.mode_specs import ProxyMode
@@ -30,6 +31,7 @@ class ProxyMaster:
         self._registry_listen = registry_listen
         self._server = Proxyserver()
         self._master = Master(options.Options(), asyncio.get_running_loop())
+        _silence(self._master)
         self._master.addons.add(core.Core(), self._server, addon)
         host, port = parse_address(listen)
         try:
@@ -63,6 +65,16 @@ class ProxyMaster:
 
     async def stop_listening(self) -> None:
         await self._server.servers.update([])
+
+
+def _silence(master: Master) -> None:
+    """Addons are told of each line in the log by mitmproxy, and the loop is woken for it. None of
+    ours wants to know.
+    """
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, LegacyLogEvents) and handler.master is master:
+            root.removeHandler(handler)
 
 
 async def listen_for_registries(address: str) -> None:

@@ -35,10 +35,21 @@ class Readings:
     ca_days_left: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What is counted of a request."""
+
+    requests: Counter
+    sent: Counter
+    seconds: Histogram
+
+
 class Metrics:
     def __init__(self, read: Callable[[], Readings]) -> None:
         self._registry = CollectorRegistry()
         self._registries: set[str] = set()
+        # No more of them than of the labels themselves.
+        self._children: dict[tuple[str, str, str, int], _Counted] = {}
         self._registry.register(_Gauges(read))
         self._requests = Counter(
             "entrepot_requests",
@@ -75,12 +86,24 @@ class Metrics:
     def observe(self, exchange: Exchange) -> None:
         trace = exchange.trace
         registry = self._label(trace.entry or trace.registry)
-        status = f"{exchange.status // 100}xx"
-        self._requests.labels(registry, trace.kind, trace.cache, status).inc()
-        self._sent.labels(registry, trace.cache).inc(exchange.sent)
-        self._seconds.labels(trace.kind, trace.cache).observe(exchange.seconds)
+        counted = self._counted(registry, trace.kind, trace.cache, exchange.status // 100)
+        counted.requests.inc()
+        counted.sent.inc(exchange.sent)
+        counted.seconds.observe(exchange.seconds)
         if exchange.status >= 500 or not exchange.is_whole:  # noqa: PLR2004
             self._errors.labels(registry, trace.kind).inc()
+
+    def _counted(self, registry: str, kind: str, cache: str, hundreds: int) -> "_Counted":
+        """To look three up by their labels costs more than to count."""
+        key = registry, kind, cache, hundreds
+        counted = self._children.get(key)
+        if counted is None:
+            counted = self._children[key] = _Counted(
+                self._requests.labels(registry, kind, cache, f"{hundreds}xx"),
+                self._sent.labels(registry, cache),
+                self._seconds.labels(kind, cache),
+            )
+        return counted
 
     def fetched(self, entry: str, size: int) -> None:
         self._fetched.labels(self._label(entry)).inc(size)

@@ -5,6 +5,7 @@ The engine never sees a raw path again, except in `Other`, which is passed on as
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 from entrepot.errors import InvalidReference
@@ -63,8 +64,22 @@ _ACTION = re.compile(
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]|(?:^|/)\.{1,2}(?:/|\Z)|//")
 
 
+# Of the paths that are asked for again and again; what is longer costs memory.
+_REMEMBERED = 4096
+_REMEMBERED_SIZE = 300
+
+
 def parse_route(path: str) -> Route:
     """`path` without its query. Escapes are undone once; what then hides a traversal is refused."""
+    return _remembered(path) if len(path) <= _REMEMBERED_SIZE else _parse(path)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _remembered(path: str) -> Route:
+    return _parse(path)
+
+
+def _parse(path: str) -> Route:
     plain = unquote(path)
     if not plain.startswith("/v2"):
         return Legacy() if re.match(r"/v1(/|\Z)", plain) else Other()
