@@ -10,11 +10,17 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import CommandGenerator, Layer, NextLayer
+from mitmproxy.proxy.layers import modes
 from mitmproxy.test import taddons
 
 from entrepot.interception.client_handler import ClientHandler
-from entrepot.interception.registry_mode import ForwardMode, ForwardServer
+from entrepot.interception.http_layer import ClientExchange, HttpLayer
+from entrepot.interception.registry_mode import ForwardMode, ForwardServer, RegistryTop
+from entrepot.interception.tls import ClientTlsLayer
+from tests.interception.conversation import make_context
+from tests.interception.house import House
 from tests.interception.memory_transport import MemoryTransport
+from tests.interception.test_front_layer import CLIENT_HELLO
 
 PATIENCE_S = 10.0
 
@@ -397,3 +403,56 @@ class TestServers:
             async with asyncio.timeout(PATIENCE_S):
                 await ended.wait()
         assert stage.is_over()
+
+
+class TestLayers:
+    """Those of the proxy: the first ones choose, and are passed by then."""
+
+    @pytest.fixture
+    async def house(self) -> AsyncIterator[House]:
+        house = House()
+        yield house
+        await house.context.master.done()
+
+    @staticmethod
+    async def until_settled(house: House, said: bytes) -> tuple[Layer, Layer]:
+        server = ForwardServer(ForwardMode.parse("forward"), house.server)
+        transport = MemoryTransport(server.expect())
+        (handler,) = house.server.connections.values()
+        first = handler.layer
+        transport.say(said)
+        await settle()
+        last = handler.layer
+        transport.abort()
+        await settle()
+        return first, last
+
+    @pytest.mark.parametrize(
+        ("said", "kind"),
+        [
+            (b"GET /healthz HTTP/1.1\r\nHost: proxy\r\n\r\n", HttpLayer),
+            (b"CONNECT registry.test:443 HTTP/1.1\r\n\r\n" + CLIENT_HELLO, ClientTlsLayer),
+        ],
+        ids=["plain", "tls"],
+    )
+    async def test_they_are_passed_by(self, house: House, said: bytes, kind: type[Layer]) -> None:
+        first, last = await self.until_settled(house, said)
+        assert isinstance(first, modes.HttpProxy)
+        assert isinstance(last, kind)
+
+    async def test_not_before_one_is_chosen(self, house: House) -> None:
+        first, last = await self.until_settled(house, b"CONNECT registry.test:443 HTTP/1.1\r\n\r\n")
+        assert last is first
+
+    async def test_who_stands_in_for_them_is_left_there(self, house: House) -> None:
+        """As the fast lane does from the first request on."""
+        room = RegistryTop(make_context())
+        answered = house.addon.entrepot_exchange
+
+        async def stand_in(exchange: ClientExchange) -> None:
+            house.server.connections[exchange.context.client.id].layer = room
+            await answered(exchange)
+
+        house.addon.entrepot_exchange = stand_in  # type: ignore[method-assign]  # for this test
+        _, last = await self.until_settled(house, b"GET /healthz HTTP/1.1\r\nHost: p\r\n\r\n")
+        assert last is room

@@ -27,11 +27,16 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.server import ConnectionIO
 from mitmproxy.utils import asyncio_utils
 
+from entrepot.interception.http_layer import HttpLayer
 from entrepot.interception.idle_timer import IdleTimer
+from entrepot.interception.registry_layer import RegistryLayer
+from entrepot.interception.tls import ClientTlsLayer
+from entrepot.interception.tunnel_layer import TunnelLayer
 
 # A hook that is answered at once may lead to the next one, as with requests that were sent before
 # the answers came: so deep on the stack, then by way of the loop.
 _DEPTH_MAX = 4
+_CHOSEN = (ClientTlsLayer, HttpLayer, RegistryLayer, TunnelLayer)
 _SERVERS_AT_ONCE = 5  # of one address, as mitmproxy has it
 
 
@@ -75,7 +80,8 @@ class ClientHandler(ProxyConnectionHandler):
         self._timers: set[asyncio.TimerHandle] = set()
         self._idle = IdleTimer(ctx.options.tcp_timeout, self._time_out)
         self.timeout_watchdog = self._idle  # type: ignore[assignment]  # as much of it as is used
-        self.layer = make_layer(Context(self.client, ctx.options))
+        self._context = Context(self.client, ctx.options)
+        self.layer = self._first_layer = make_layer(self._context)
 
     def begin(self) -> None:
         self._manager.connections[self.client.id] = self
@@ -99,9 +105,18 @@ class ClientHandler(ProxyConnectionHandler):
 
     def data_received(self, data: bytes) -> None:
         self.handle(events.DataReceived(self.client, data))
+        if self.layer is self._first_layer:
+            self._pass_by()
         if any(_is_full(io.writer) for io in self.transports.values()):
             self._transport.pause_reading()
             self._create_task(self._drain(), "drain")
+
+    def _pass_by(self) -> None:
+        """Layers that have only chosen those after them have nothing to do with what comes."""
+        for layer in self._context.layers:
+            if isinstance(layer, _CHOSEN):
+                self.layer = layer
+                return
 
     async def _drain(self) -> None:
         await self.drain_writers()  # type: ignore[no-untyped-call]
