@@ -2,13 +2,27 @@
 do not accept what is there.
 """
 
+import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from entrepot.config.local import LocalRegistry
+from entrepot.config.model import Config
+from entrepot.engine.token_service import TOKEN_PATH
+from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import DOCKER_MANIFEST
 from tests.support.clock import ManualClock
-from tests.support.engine import Rig, accepting, basic, blob_path, manifest_path, open_engine
+from tests.support.engine import (
+    NAME,
+    Rig,
+    accepting,
+    basic,
+    blob_path,
+    impatient,
+    manifest_path,
+    open_engine,
+)
 from tests.support.faults import AnswerWith
 from tests.support.registry import ScriptedRegistry
 from tests.support.token_service import Auth
@@ -17,6 +31,7 @@ TAG = manifest_path("1.0")
 ALICE = {"Authorization": basic("alice", "wonder")}
 BOB = {"Authorization": basic("bob", "builder")}
 AGED_S = 400
+DIGEST = str(Digest.of(b"nowhere"))
 
 
 @pytest.fixture
@@ -39,6 +54,19 @@ async def open_rig(clock: ManualClock) -> AsyncIterator[Rig]:
     with ScriptedRegistry() as registry:
         async with open_engine(registry, clock) as rig:
             yield rig
+
+
+async def test_of_a_local_registry_it_is_said_what_is_not_there(clock: ManualClock) -> None:
+    with ScriptedRegistry() as registry:
+        local = LocalRegistry(upstream=(registry.url,), anonymous=("pull",))
+        config = Config(registries={}, local_registries={NAME: local}, upstream=impatient())
+        async with open_engine(registry, clock, config=config) as rig:
+            token = json.loads((await rig.ask(TOKEN_PATH, host=NAME)).body)["token"]
+            headers = {"Authorization": f"Bearer {token}"}
+            for path, name in ((TAG, "app:1.0"), (blob_path(DIGEST), f"app@{DIGEST}")):
+                answer = await rig.ask(path, headers, host=NAME)
+                assert answer.status == 404
+                assert json.loads(answer.body)["errors"][0]["message"] == f"{NAME} has no {name}"
 
 
 async def said(rig: Rig, path: str, headers: dict[str, str]) -> int:

@@ -153,7 +153,7 @@ class Origin:
             raise UpstreamError(f"{response.final_host} answers {response.status}", status=502)
         await self._learn_refusal(ask, response.status)
         raise UpstreamError(
-            f"{ask.registry} answers {response.status}",
+            _no(ask, response.status),
             status=response.status,
             retry_after_s=_seconds(response.headers.get("Retry-After", "")),
         )
@@ -183,6 +183,19 @@ class Origin:
                 return
         if await self.is_absence_for_all(ask):
             await self._facts.drop_member(ask.registry, ask.repository, digest)
+
+
+def _no(ask: Ask, status: int) -> str:
+    """Who asks a local registry has been let in there: a 404 is no word on rights."""
+    if status == _NOT_FOUND and ask.site.local is not None:
+        match ask.route:
+            case ManifestRoute(repository=name, reference=Digest() as digest):
+                return f"{ask.registry} has no {name}@{digest}"
+            case ManifestRoute(repository=name, reference=tag):
+                return f"{ask.registry} has no {name}:{tag}"
+            case BlobRoute(repository=name, digest=digest):
+                return f"{ask.registry} has no {name}@{digest}"
+    return f"{ask.registry} answers {status}"
 
 
 def _digest_of(route: Route) -> Digest | None:
