@@ -228,6 +228,7 @@ class TestStores:
         self, rig: Rig, store: BreakableStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(intake_module, "_PATIENCE_S", 0.01)
+        monkeypatch.setattr(pushes_module, "_BACKLOG", 1 << 20)
         moving = asyncio.Event()
         write = BreakableIntake.write
 
@@ -240,6 +241,25 @@ class TestStores:
             await push(rig)
         moving.set()
         assert await blob_gets(rig) == 1
+
+    async def test_one_that_lags_behind_is_caught_up_with(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As the thread that writes does on a busy machine."""
+        monkeypatch.setattr(intake_module, "_PATIENCE_S", 0.0)
+        monkeypatch.setattr(intake_module, "_PATIENCE_SHARE", 0.0)
+        moving, write = asyncio.Event(), BreakableIntake.write
+
+        async def late(self: BreakableIntake, data: bytes) -> None:
+            await moving.wait()
+            await write(self, data)
+
+        monkeypatch.setattr(BreakableIntake, "write", late)
+        place = await begin(rig)
+        assert (await patch(rig, place, LAYER.body[: 4 << 20])).status == 202
+        moving.set()
+        assert (await put(rig, place, LAYER.digest, LAYER.body[4 << 20 :])).status == 201
+        assert await blob_gets(rig) == 0
 
     async def test_what_is_being_admitted_is_waited_for(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ most. What cannot keep up, or does not fit, is given up silently; the upstream h
 """
 
 import asyncio
+from collections.abc import Callable
 
 from entrepot.errors import DigestMismatch, StorageError
 from entrepot.oci.digest import Digest
@@ -12,18 +13,25 @@ from entrepot.oci.media_type import OCTET_STREAM
 from entrepot.storage.base import ContentStore, Intake
 
 # Written while the next is collected: a thread, a hash and a write for each.
-_STEP = 1 << 20
+STEP = 1 << 20
 # How long a push may wait for a disk that is slower than its network, all waits together: for a
 # page cache that is being written back, or a processor that is busy. More, and it is not kept.
 _PATIENCE_S, _PATIENCE_SHARE = 2.0, 0.2
 
 
 class LayerIntake:
-    """Of one upload session, whose steps follow each other. Ends by `finish` or by `give_up`."""
+    """Of one upload session, whose steps follow each other. Ends by `finish` or by `give_up`.
 
-    def __init__(self, store: ContentStore, tasks: asyncio.TaskGroup) -> None:
+    `backlog`: how much may wait while the disk writes. A MiB takes it 2 ms; but to hear of that
+    from the thread takes a busy event loop 10 and more, in which the next have come.
+    """
+
+    def __init__(
+        self, store: ContentStore, tasks: asyncio.TaskGroup, backlog: Callable[[], int]
+    ) -> None:
         self._store = store
         self._tasks = tasks
+        self._backlog = backlog
         self._intake: Intake | None = None
         self._pieces: list[bytes] = []
         self._collected = 0
@@ -40,9 +48,14 @@ class LayerIntake:
         self._pieces.append(piece)
         self._collected += len(piece)
         self.size += len(piece)
-        if self._collected >= _STEP:
+        if self._collected >= self._backlog():
             await self._wait_for_disk()
+        if self._collected >= STEP and not self._is_writing:
             self._write_on()
+
+    @property
+    def _is_writing(self) -> bool:
+        return self._writing is not None and not self._writing.done()
 
     async def finish(self, digest: Digest) -> bool:
         """Admit what was taken, if that is its digest; whether it was."""
@@ -85,7 +98,7 @@ class LayerIntake:
             self.is_lost = True
 
     async def _wait_for_disk(self) -> None:
-        if self._writing is None or self._writing.done():
+        if self._writing is None or not self._is_writing:
             return
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -15,15 +15,17 @@ from urllib.parse import urljoin, urlsplit
 from entrepot.engine.ask import Ask
 from entrepot.engine.evidence import created
 from entrepot.engine.held import Held, HeldManifests
-from entrepot.engine.intake import LayerIntake
+from entrepot.engine.intake import STEP, LayerIntake
 from entrepot.errors import DigestMismatch, StorageError
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCTET_STREAM, essence
 from entrepot.oci.route import ManifestRoute, UploadRoute
 from entrepot.storage.base import ContentStore
 
-# Each may hold 2 MiB in memory while its disk is slow, and a file of its layer's size.
+# Each may hold twice its backlog in memory while its disk is slow, and a file of its layer's size.
 _MAX = 64
+# A few may have so much wait for the disk; many share that.
+_BACKLOG, _BACKLOGS = 4 << 20, 64 << 20
 # Between two steps, which clients make one after the other.
 _KEEP_S = 10 * 60.0
 # As long as a push waits for its manifest to be kept: a row, or a small file.
@@ -147,9 +149,12 @@ class Pushes:
             if not self._open:
                 return None
             self._expire(*next(iter(self._open.items())))
-        session = _Session(LayerIntake(self._store, self._tasks))
+        session = _Session(LayerIntake(self._store, self._tasks, self._backlog))
         self._live.add(session)
         return session
+
+    def _backlog(self) -> int:
+        return max(STEP, min(_BACKLOG, _BACKLOGS // max(1, len(self._live))))
 
     def _take_out(self, key: tuple[str, str]) -> "_Session | None":
         session = self._open.pop(key, None)
