@@ -187,6 +187,10 @@ class TlsClient:
                 self._incoming.write(await self._line.heard_some())
         return data
 
+    @property
+    def has_ticket(self) -> bool:
+        return self._tls.session is not None and self._tls.session.has_ticket
+
     def _flush(self) -> None:
         if data := self._outgoing.read():
             self._line.say(data)
@@ -240,6 +244,26 @@ class TestConnections:
                 client = await connected(line, house.leaves.trusting())
                 await client.say(b"GET /v2/ HTTP/1.1\r\nHost: registry.test\r\n\r\n")
                 assert (await client.heard(b"/v2/")).endswith(b"PROXY /v2/")
+
+    async def test_tickets_come_with_the_first_answer(self, house: House) -> None:
+        async with house.line(house.addon) as line:
+            with house.knows(line):
+                client = await connected(line, house.leaves.trusting())
+                before = len(line.transport.taken)
+                async with asyncio.timeout(10):
+                    while not line.handler.client.tls_established:  # noqa: ASYNC110 - it tells nobody
+                        await asyncio.sleep(0)
+                assert len(line.transport.taken) == before
+                await client.say(b"GET /v2/ HTTP/1.1\r\nHost: registry.test\r\n\r\n")
+                await client.heard(b"/v2/")
+                assert client.has_ticket
+
+    async def test_older_ones_end_the_handshake_before(self, house: House) -> None:
+        trust = house.leaves.trusting()
+        trust.maximum_version = ssl.TLSVersion.TLSv1_2
+        async with house.line(house.addon) as line:
+            client = await connected(line, trust)
+            assert client.has_ticket
 
     async def test_a_client_that_does_not_trust_us(
         self, house: House, caplog: pytest.LogCaptureFixture

@@ -56,6 +56,7 @@ class ClientTlsLayer(ClientTLSLayer):
     """
 
     _is_refused = False
+    _has_tickets = False
 
     def __init__(self, context: Context, *, is_host_known: bool) -> None:
         """Where a CONNECT has said the host, the name in the ClientHello does not matter."""
@@ -101,11 +102,18 @@ class ClientTlsLayer(ClientTLSLayer):
         except SSL.Error as error:
             return False, _reason(error)
         self.conn.timestamp_tls_setup = time.time()
+        self._has_tickets = self.tls.get_protocol_version() == SSL.TLS1_3_VERSION
         yield from self.receive_data(b"")
         return True, None
 
+    def send_data(self, data: bytes) -> layer.CommandGenerator[None]:
+        self._has_tickets = False
+        yield from super().send_data(data)
+
     def tls_interact(self) -> layer.CommandGenerator[None]:
-        while True:
+        # The tickets of TLS 1.3 are of no use before the client's next connection: with the first
+        # answer they cost no system call of their own, and do not wake the client twice.
+        while not self._has_tickets:
             try:
                 data = self.tls.bio_read(_PIECE)
             except SSL.WantReadError:
