@@ -224,6 +224,27 @@ class TestStores:
         store.write_limit = None
         assert await blob_gets(rig) == 1
 
+    async def test_in_one_that_is_full_no_place_is_taken(
+        self, rig: Rig, store: BreakableStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not even while the push goes on, which may be for hours."""
+        store.write_limit = LAYER.size // 2
+        discarded, discard = asyncio.Event(), BreakableIntake.discard
+
+        async def noted(self: BreakableIntake) -> None:
+            await discard(self)
+            discarded.set()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield LAYER.body[:-1]
+            await discarded.wait()
+            yield LAYER.body[-1:]
+
+        monkeypatch.setattr(BreakableIntake, "discard", noted)
+        place = await begin(rig)
+        async with asyncio.timeout(20):
+            assert await status_of(rig, "PATCH", place, pieces(), LAYER.size) == 202
+
     async def test_one_that_stands_still_is_not_waited_for(
         self, rig: Rig, store: BreakableStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -95,7 +95,7 @@ class LayerIntake:
                 self._intake = await self._store.intake()
             await self._intake.write(data)
         except StorageError:
-            self.is_lost = True
+            self._lose()
 
     async def _wait_for_disk(self) -> None:
         if self._writing is None or not self._is_writing:
@@ -106,7 +106,12 @@ class LayerIntake:
         await asyncio.wait({self._writing}, timeout=min(max(0.0, patience_s), _PATIENCE_S))
         self._waited_s += loop.time() - began
         if not self._writing.done():
-            self.is_lost = True
+            self._lose()
+
+    def _lose(self) -> None:
+        """At once, not when the push ends: what there is of it takes room that others lack."""
+        self.is_lost = True
+        self._tasks.create_task(self.give_up(), name="lose a push")
 
     async def _settled(self) -> None:
         if self._writing is not None:
