@@ -362,7 +362,7 @@ def test_an_identity_is_no_more_than_the_askers_show() -> None:
         "mark",
     }
     named = {name for name, value in vars(identity_module).items() if isinstance(value, Identity)}
-    assert named == {"PROXY", "STRANGER"}  # anonymous, operator; excluded
+    assert named == {"PROXY", "STRANGER", "HOME"}  # anonymous; excluded; local-*
 
 
 def _parsed(step: Step) -> Route | None:
