@@ -235,7 +235,8 @@ class Proxy:
         totals = self.metrics.totals()
         store = self._base.store.statistics()
         return Figures(
-            registries=tuple(sorted(self.front.config.served)),
+            registries=tuple(sorted(self.front.config.registries)),
+            local_registries=tuple(sorted(self.front.config.local_registries)),
             requests=totals.requests,
             hits=totals.hits,
             sent_bytes=totals.sent_bytes,

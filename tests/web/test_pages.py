@@ -16,6 +16,7 @@ from tests.support.pki import TestAuthority
 DEFAULT = "docker-registry.local:3128"
 FIGURES = Figures(
     registries=("docker.io", "<b>registry</b>"),
+    local_registries=("own.test",),
     requests=100,
     hits=90,
     sent_bytes=5_000_000,
@@ -310,6 +311,12 @@ class TestWhereClientsLogIn:
         response = await page(pages, path, authorization="Basic wrong")
         assert (response.status, response.headers["Retry-After"]) == (429, "8")
         assert "5.0 MB" not in text_of(response)
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+async def test_the_front_page_says_how_to_use_a_local_registry(pages: Pages, accept: str) -> None:
+    text = text_of(await page(pages, "/", accept=accept))
+    assert "docker login own.test" in text
 
 
 class TestTheScript:

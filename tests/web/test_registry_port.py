@@ -73,7 +73,7 @@ async def test_strangers_are_served_nothing(path: str) -> None:
 async def test_without_tls_it_is_said_what_to_do(path: str) -> None:
     response = await ask(scheme="http", host=f"{NAME}:8443", path=path)
     assert response.status == 400
-    assert f"use https://{NAME}:8443;" in message(response)
+    assert f"use https://{NAME}:8443. " in message(response)
     assert f"/etc/docker/certs.d/{NAME}:8443/ca.crt" in message(response)
 
 

@@ -38,6 +38,7 @@ class Figures:
     """What the front page counts."""
 
     registries: tuple[str, ...]
+    local_registries: tuple[str, ...]
     requests: int
     hits: int
     sent_bytes: int

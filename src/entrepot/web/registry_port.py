@@ -58,8 +58,8 @@ class RegistryPort:
 
 def _no_tls(host: str) -> str:
     return (
-        f"this port speaks TLS: use https://{host}; for docker, {host} is not to be among its"
-        f" insecure-registries, and the CA belongs into /etc/docker/certs.d/{host}/ca.crt"
+        f"this port speaks TLS: use https://{host}. For docker, take {host} out of its"
+        f" insecure-registries, and put the CA into /etc/docker/certs.d/{host}/ca.crt"
     )
 
 
