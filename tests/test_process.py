@@ -1,6 +1,7 @@
 """The process as an operator handles it: signals, and starts that fail."""
 
 import asyncio
+import gc
 import http.client
 import os
 import signal
@@ -8,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,11 @@ from tests.support.faults import Hold
 from tests.support.processes import clean_environment
 from tests.support.proxy import ProxyProcess
 from tests.support.registry import ScriptedRegistry
+
+with warnings.catch_warnings():
+    # mitmproxy calls pyparsing by names that its newer versions warn of, once, when it is imported.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from entrepot.process import spare_the_collector
 
 NAME = "https://registry.test"
 
@@ -73,6 +80,15 @@ def operated(registry: ScriptedRegistry, tmp_path: Path) -> Iterator[Operated]:
     yield operated
     if operated.proxy.is_running:
         operated.proxy.kill9()
+
+
+def test_what_is_there_at_the_start_is_not_looked_through_again() -> None:
+    before = gc.get_freeze_count()
+    spare_the_collector()
+    try:
+        assert gc.get_freeze_count() > before + 10_000
+    finally:
+        gc.unfreeze()
 
 
 async def cache_status(client: ProxyClient) -> str:

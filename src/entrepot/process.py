@@ -1,6 +1,7 @@
 """A process of the proxy from start to stop: signals, readiness, drain."""
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -33,6 +34,7 @@ async def serve(config: Config, load: Callable[[], Config]) -> None:
             idle_timeout_s=config.clients.idle_timeout,
         )
         await master.listen()
+        spare_the_collector()
         _say_where(config)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -42,6 +44,14 @@ async def serve(config: Config, load: Callable[[], Config]) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_stop_when(stop, proxy, master))
             await master.run()
+
+
+def spare_the_collector() -> None:
+    """What is here now stays for good. To look through it in each full collection would take 40 ms,
+    in which nobody is served.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _say_where(config: Config) -> None:
