@@ -1,16 +1,26 @@
 """Bodies on their way to a client: of stored content, of a running fill, of an upstream answer.
 
-`ContentBody` and `FillBody` name a file that may be read at any offset: the place where a faster
-way of sending (encrypting large slices off the loop) plugs in.
+`ContentBody` and `FillBody` may name a `Window` of a file, for who sends it without having it read
+here; after that, `skip` says how much was sent. Where they name none, and always, `read` is right.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from entrepot.engine.fill import Fill
-from entrepot.errors import StorageError, UpstreamError
+from entrepot.errors import EntrepotError, StorageError, UpstreamError
 from entrepot.oci.byte_range import ByteRange
-from entrepot.storage.base import Content
+from entrepot.storage.base import Content, StoredFile
 from entrepot.upstream.message import UpstreamResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What may be read from a file at once."""
+
+    file: StoredFile
+    offset: int
+    size: int
 
 
 class ContentBody:
@@ -28,6 +38,14 @@ class ContentBody:
             raise StorageError(f"{self._content.entry.digest} is shorter than it was")
         self._offset += len(data)
         return data
+
+    async def window(self) -> Window | None:
+        """All that is left; None where that is nothing, or not in a file."""
+        file, size = self._content.file, self._stop - self._offset
+        return Window(file, self._offset, size) if file is not None and size > 0 else None
+
+    def skip(self, count: int) -> None:
+        self._offset += count
 
     async def aclose(self) -> None:
         self._content.close()
@@ -81,6 +99,27 @@ class FillBody:
         # is not admitted to the store; its digest is the client's to check, as always.
         self._passed = await self._bypass(self._offset, stop)
         return await self._passed.read(size)
+
+    async def window(self) -> Window | None:
+        """Like `ContentBody.window`, of what is here, once there is something. What went wrong,
+        `read` says.
+        """
+        file = self._fill.file
+        if file is None or self._passed is not None:
+            return None
+        stop = self._fill.size if self._stop is None else self._stop
+        if stop is not None and self._offset >= stop:
+            return None
+        try:
+            if not await self._fill.wait_beyond(self._offset):
+                return None
+        except EntrepotError:
+            return None
+        here = self._fill.watermark if stop is None else min(self._fill.watermark, stop)
+        return Window(file, self._offset, here - self._offset)
+
+    def skip(self, count: int) -> None:
+        self._offset += count
 
     async def aclose(self) -> None:
         if self._is_attached:

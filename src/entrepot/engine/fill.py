@@ -17,7 +17,7 @@ from entrepot.errors import DigestMismatch, EntrepotError, StorageError, Upstrea
 from entrepot.oci.byte_range import parse_content_range
 from entrepot.oci.digest import Digest
 from entrepot.oci.media_type import OCTET_STREAM
-from entrepot.storage.base import Draft
+from entrepot.storage.base import Draft, StoredFile
 from entrepot.upstream.message import UpstreamResponse
 
 logger = logging.getLogger(__name__)
@@ -108,6 +108,11 @@ class Fill:
                 raise self._error
             await self._grown.wait()
         return True
+
+    @property
+    def file(self) -> StoredFile | None:
+        """For what is below the watermark."""
+        return self._draft.file
 
     async def read(self, offset: int, size: int) -> bytes:
         return await self._draft.read(offset, min(size, self.watermark - offset))

@@ -1,18 +1,30 @@
-"""The way from an exchange to its client's connection: through the layers, then drained.
-
-The seam of the data path: `send` goes through mitmproxy's TLS layer a chunk at a time. A faster
-lane for bodies that name a file would take the socket and the TLS object from here.
+"""The ways from an exchange to its client's connection: through the layers, then drained, which is
+always right; and past them, for what is in a file.
 """
 
 import asyncio
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from mitmproxy.proxy.server import ConnectionHandler
+from OpenSSL import SSL
 
 from entrepot.config.model import Clients
+from entrepot.engine.body import Window
 from entrepot.interception.http_layer import ClientExchange, ExchangeEnded, Output
+from entrepot.interception.lane import WORTH_IT, Lane, Stint, WaitingRoom
 from entrepot.interception.request_body import STEP
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """How the lane gets past the layers: what it writes is TLS of `tls`, or plain."""
+
+    lane: Lane
+    tls: SSL.Connection | None
 
 
 class ClientPort:
@@ -44,11 +56,72 @@ class ClientPort:
             raise ConnectionResetError("the client went away")
         transport.set_write_buffer_limits(0)  # `drain` then means: all is with the kernel
         await self._handler.server_event(Output(exchange, data))
+        await self.drained()
+
+    async def drained(self) -> None:
+        """Return when what was sent is with the kernel."""
+        transport = self._transport
+        if transport is None:
+            raise ConnectionResetError("the client went away")
         if transport.get_write_buffer_size():
             connection = self._handler.transports.get(self._handler.client)
             if connection is None or not isinstance(connection.writer, asyncio.StreamWriter):
                 raise ConnectionResetError("the client went away")
             await self._drain(connection.writer)
+
+    def bypass(self, exchange: ClientExchange, lane: Lane) -> Bypass | None:
+        """None where there is no socket, or what is between it and the exchange is not known."""
+        transport = self._transport
+        if transport is None or transport.get_extra_info("socket") is None:
+            return None
+        between = [getattr(layer, "tls", None) for layer in exchange.context.layers]
+        match [each for each in between if each is not None]:
+            case [] if exchange.place.scheme == "http":
+                return Bypass(lane, None)
+            case [SSL.Connection() as tls] if exchange.place.scheme == "https":
+                return Bypass(lane, tls)
+        return None
+
+    async def send_from(self, bypass: Bypass, window: Window, step: int) -> int:
+        """How much of it was sent; at 0 it is the layers' turn. Unlike `send`, it may leave as much
+        as a step to be drained.
+        """
+        await self.drained()
+        if window.size < WORTH_IT:
+            return 0
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client went away")
+        # Its own descriptor: the number of one that the transport closes is soon another's.
+        descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        try:
+            stint = Stint(window, descriptor, bypass.tls, step=step)
+            async with self._layers_waiting(stint):
+                sent = await bypass.lane.run(stint)
+                if sent.rest:
+                    transport.set_write_buffer_limits(0)
+                    transport.write(sent.rest)
+        finally:
+            os.close(descriptor)
+        return sent.count
+
+    @asynccontextmanager
+    async def _layers_waiting(self, stint: Stint) -> AsyncIterator[None]:
+        """What is written meanwhile comes before anything that they say afterwards."""
+        handler = self._handler
+        room = WaitingRoom(stint, lambda: self.pace(False))
+        layers = handler.layer
+        handler.layer = room  # type: ignore[assignment]  # as much of a layer as handlers use
+        handler.timeout_watchdog.register_activity()
+        try:
+            yield
+        finally:
+            handler.layer = layers
+            handler.timeout_watchdog.register_activity()
+            for event in room.events:
+                await handler.server_event(event)
+            if room.is_full:
+                self.pace(True)
 
     async def _drain(self, writer: asyncio.StreamWriter) -> None:
         """A client may be slow; one that takes nothing for so long is given up."""
@@ -60,6 +133,7 @@ class ClientPort:
             except TimeoutError:
                 if writer.transport.get_write_buffer_size() >= left:
                     raise TimeoutError("the client reads nothing") from None
+                self._handler.timeout_watchdog.register_activity()
 
     async def end(self, exchange: ClientExchange, *, keep_alive: bool) -> None:
         await self._handler.server_event(ExchangeEnded(exchange, keep_alive))

@@ -5,14 +5,16 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from entrepot.engine.body import ContentBody, FillBody
 from entrepot.engine.message import Body, Exchange, Headers, Request, Response
 from entrepot.engine.problem import problem
 from entrepot.errors import EntrepotError, UpstreamError
-from entrepot.interception.client_port import ClientPort
+from entrepot.interception.client_port import Bypass, ClientPort
 from entrepot.interception.http1 import (
     CONTINUE,
     LAST_CHUNK,
@@ -21,6 +23,7 @@ from entrepot.interception.http1 import (
     response_head,
 )
 from entrepot.interception.http_layer import ClientExchange, Entrance, Place
+from entrepot.interception.lane import Lane
 from entrepot.oci.error_body import ErrorCode
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class Responder(Protocol):
 
 class ExchangeRunner:
     def __init__(self, respond: Responder, observe: Callable[[Exchange], None]) -> None:
+        self.lane = Lane()
         self._respond = respond
         self._observe = observe
         self._sending: set[_Sending] = set()
@@ -73,7 +77,7 @@ class ExchangeRunner:
         started = time.monotonic()
         request = Request(method=exchange.head.method, path="/", client=port.client)
         response = Response(_NOT_ANSWERED)
-        sending = _Sending(exchange, port, self._sending)
+        sending = _Sending(exchange, port, self.lane, self._sending)
         try:
             try:
                 request, entrance = self._request(exchange, port)
@@ -148,8 +152,9 @@ class ExchangeRunner:
 
 class _Sending:
     def __init__(
-        self, exchange: ClientExchange, port: ClientPort, running: "set[_Sending]"
+        self, exchange: ClientExchange, port: ClientPort, lane: Lane, running: "set[_Sending]"
     ) -> None:
+        self._lane = lane
         self._exchange = exchange
         self._port = port
         self._running = running
@@ -183,15 +188,31 @@ class _Sending:
     ) -> None:
         self._running.add(self)
         try:
-            while data := await body.read(self._step()):
+            bypass = self._port.bypass(self._exchange, self._lane)
+            while True:
+                if bypass and length is not None and isinstance(body, ContentBody | FillBody):
+                    await self._send_files(bypass, body, length)
+                if not (data := await body.read(self._step())):
+                    break
                 if length is not None and self.sent + len(data) > length:
                     raise UpstreamError(f"the body is longer than the {length} bytes announced")
                 await self._port.send(self._exchange, frame(data))
                 self.sent += len(data)
+            await self._port.drained()
         finally:
             self._running.discard(self)
         if length is not None and self.sent != length:
             raise UpstreamError(f"the body ended after {self.sent} of {length} bytes")
+
+    async def _send_files(self, bypass: Bypass, body: ContentBody | FillBody, length: int) -> None:
+        """As far as the lane leads."""
+        while window := await body.window():
+            allowed = replace(window, size=min(window.size, length - self.sent))
+            count = await self._port.send_from(bypass, allowed, self._step())
+            if not count:
+                return
+            body.skip(count)
+            self.sent += count
 
     def _step(self) -> int:
         return max(_SMALLEST, min(_LARGEST, _BUDGET // len(self._running)))

@@ -1,6 +1,7 @@
 """The storage protocols: few methods wide, so that other stores can stand in."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,11 +29,24 @@ class Statistics:
     refusals: int = 0  # what there was no room for
 
 
+class StoredFile(Protocol):
+    """A file that has content at the same offsets: for threads that read it themselves."""
+
+    def borrowed(self) -> AbstractContextManager[int]:
+        """A descriptor that nobody closes meanwhile; ValueError when it was closed before."""
+        ...
+
+
 class Content(Protocol):
     """Stored content, opened: stays readable when the entry is removed meanwhile."""
 
     @property
     def entry(self) -> Entry: ...
+
+    @property
+    def file(self) -> StoredFile | None:
+        """None where the content is in no file."""
+        ...
 
     async def read(self, offset: int, size: int) -> bytes:
         """`size` bytes, fewer only where the content ends."""
@@ -56,6 +70,11 @@ class Draft(Protocol):
     @property
     def size(self) -> int:
         """Bytes written so far."""
+        ...
+
+    @property
+    def file(self) -> StoredFile | None:
+        """Like `Content.file`, of what is written."""
         ...
 
     async def expect(self, size: int) -> None:

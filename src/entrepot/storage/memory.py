@@ -30,6 +30,10 @@ class MemoryContent:
     def entry(self) -> Entry:
         return self._entry
 
+    @property
+    def file(self) -> None:
+        return None
+
     async def read(self, offset: int, size: int) -> bytes:
         if self._is_closed:
             raise ValueError("read of closed content")
@@ -100,6 +104,10 @@ class MemoryDraft:
     @property
     def size(self) -> int:
         return len(self._written)
+
+    @property
+    def file(self) -> None:
+        return None
 
     async def expect(self, size: int) -> None:
         """All fits."""

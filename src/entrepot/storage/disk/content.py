@@ -21,6 +21,10 @@ class RowContent:
     def entry(self) -> Entry:
         return self._entry
 
+    @property
+    def file(self) -> None:
+        return None
+
     async def read(self, offset: int, size: int) -> bytes:
         return self._body[offset : offset + size]
 
@@ -37,6 +41,10 @@ class FileContent:
     @property
     def entry(self) -> Entry:
         return self._entry
+
+    @property
+    def file(self) -> OpenFile:
+        return self._file
 
     async def read(self, offset: int, size: int) -> bytes:
         size = min(size, self._entry.size - offset)

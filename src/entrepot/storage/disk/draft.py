@@ -61,6 +61,10 @@ class DiskDraft:
         return self._size
 
     @property
+    def file(self) -> OpenFile:
+        return self._file
+
+    @property
     def is_closed(self) -> bool:
         return self._file.is_closed
 
