@@ -1,6 +1,8 @@
 import json
+import time
 from collections.abc import Iterable
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 
 import h11
 import pytest
@@ -20,6 +22,7 @@ from entrepot.interception.http1 import (
     Head,
     RequestParser,
     chunk,
+    date,
     refusal,
     response_head,
 )
@@ -375,3 +378,10 @@ class TestResponse:
         event = client.next_event()
         assert isinstance(event, h11.InformationalResponse)
         assert event.status_code == 100
+
+
+def test_a_date_is_now() -> None:
+    before = int(time.time())
+    said = parsedate_to_datetime(date())
+    assert before <= said.timestamp() <= time.time()
+    assert date().endswith(" GMT")

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from email.utils import formatdate
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from entrepot.interception.http1 import (
     LAST_CHUNK,
     BadRequest,
     chunk,
+    date,
     response_head,
 )
 from entrepot.interception.http_layer import ClientExchange, Entrance, Place
@@ -220,7 +220,7 @@ class _Sending:
     def _headers(
         self, response: Response, length: int | None, *, is_chunked: bool
     ) -> dict[str, str]:
-        headers = {"Date": formatdate(usegmt=True), **response.headers}
+        headers = {"Date": date(), **response.headers}
         for name in [name for name in headers if name.lower() == "content-length"]:
             del headers[name]
         if is_chunked:

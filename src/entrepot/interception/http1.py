@@ -6,7 +6,10 @@ folding, control characters.
 """
 
 import re
+import time
 from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache
 
 import httptools
 
@@ -191,6 +194,16 @@ def response_head(status: int, headers: dict[str, str]) -> bytes:
     for name, value in headers.items():
         lines.append(f"{name}: {value}" if value.isprintable() else f"{name}: ")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+def date() -> str:
+    """Of now, as a Date header has it."""
+    return _date(int(time.time()))
+
+
+@lru_cache(maxsize=2)  # answers come many a second
+def _date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 def refusal(status: int, message: str, also: dict[str, str] | None = None) -> bytes:
