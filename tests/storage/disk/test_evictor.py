@@ -1,6 +1,7 @@
 """What goes, and what stays."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -260,3 +261,47 @@ async def test_eviction_and_look_up_use_their_index(disk: Disk) -> None:
     assert len(queries) >= 1 + 2 + 3  # each transaction; the triggers show up, too
     assert not [detail for detail in details if "TEMP B-TREE" in detail]
     assert not [detail for detail in details if detail == "SCAN Cache"]
+
+
+async def test_a_draft_that_tells_its_size_measures_once_in_a_while(disk: Disk) -> None:
+    measured = 0
+
+    def free(_: Path) -> int:
+        nonlocal measured
+        measured += 1
+        return 1 << 40
+
+    disk.free = free
+    store = disk.open(UNLIMITED)
+    draft = await store.draft(Digest.of(body(1)))
+    await draft.expect(32 << 20)
+    for _ in range(64):
+        await draft.write(bytes(512 << 10))
+    # As it is opened, and each 8 MiB, which ends a piece later.
+    assert 1 < measured <= 5
+    await draft.discard()
+    draft.close()
+
+
+async def test_what_a_draft_was_opened_with_may_be_gone_on_the_way(disk: Disk) -> None:
+    disk.free = lambda _: 1 << 40
+    store = disk.open(replace(UNLIMITED, min_free=Bytes(FILE)))
+    draft = await store.draft(Digest.of(body(1)))
+    disk.free = lambda _: 0
+    await draft.expect(32 << 20)
+    for _ in range(8):
+        await draft.write(bytes(1 << 20))
+    with pytest.raises(StorageError, match="min_free"):
+        await draft.write(bytes(1 << 20))
+    await draft.discard()
+    draft.close()
+
+
+async def test_what_does_not_fit_is_refused_as_soon_as_its_size_is_told(disk: Disk) -> None:
+    disk.free = lambda _: 10 * FILE
+    store = disk.open(replace(UNLIMITED, min_free=Bytes(FILE)))
+    draft = await store.draft(Digest.of(body(1)))
+    with pytest.raises(StorageError, match="min_free"):
+        await draft.expect(10 * FILE)
+    await draft.discard()
+    draft.close()

@@ -44,7 +44,7 @@ class DiskDraft:
     keeps the next step from overtaking. State and size change in these steps only.
     """
 
-    def __init__(self, part: Part, store: Admission) -> None:
+    def __init__(self, part: Part, store: Admission, *, room: int = -1) -> None:
         self._given_digest = part.digest
         self._path = part.path
         self._is_private = part.is_private
@@ -52,6 +52,7 @@ class DiskDraft:
         self._hasher = part.hasher
         self._size = part.size
         self._store = store
+        self._room = room  # as it was found to be when this was opened
         self._roomy_until = part.size
         self._state = _State.OPEN
         self._lock = threading.Lock()
@@ -80,7 +81,10 @@ class DiskDraft:
     async def expect(self, size: int) -> None:
         evictor = self._store.evictor
         evictor.refuse_if_too_large(size)
-        await evictor.make_room(max(0, size - self._size))
+        await evictor.make_room(max(0, size - self._size), known=self._room)
+        self._room = -1
+        # Others take from the same room meanwhile: it is looked after again on the way.
+        self._roomy_until = min(size, self._size + evictor.stride)
 
     async def write(self, data: bytes) -> None:
         end = self._size + len(data)

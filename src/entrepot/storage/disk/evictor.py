@@ -68,10 +68,17 @@ class Evictor:
     def stride(self) -> int:
         return min(_STRIDE, self._settings.max_size // _STRIDE_FRACTION)
 
-    async def make_room(self, wanted: int) -> None:
-        """For `wanted` more bytes, or raise StorageError."""
+    def room(self) -> int:
+        """Bytes that may come before anything has to go; less than none where too much is here.
+        Blocks.
+        """
+        lack = self._measure(0)
+        return -max(lack.in_size, lack.on_disk)
+
+    async def make_room(self, wanted: int, *, known: int = -1) -> None:
+        """For `wanted` more bytes, or raise StorageError. `known` is what `room` told before."""
         self.refuse_if_too_large(wanted)
-        if not await self._has_room(wanted):
+        if known < wanted and not await self._has_room(wanted):
             await self._find_room(wanted)
         self.shortage = ""
 

@@ -144,8 +144,10 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def hash_file(descriptor: int, hasher: Hasher) -> int:
-    chunk = memoryview(bytearray(_CHUNK))
     size = 0
+    if not os.fstat(descriptor).st_size:
+        return size  # as nearly all are when they are opened: no buffer is made for them
+    chunk = memoryview(bytearray(_CHUNK))
     while count := os.preadv(descriptor, [chunk], size):
         hasher.update(chunk[:count])
         size += count

@@ -81,10 +81,12 @@ class DiskStore:
         return content
 
     async def draft(self, digest: Digest) -> DiskDraft:
-        part = await self._part(partial(open_part, self._shelf.layout, digest))
-        draft = DiskDraft(part, self._admission)
+        # In one hop: the first byte of a cold pull waits for this.
+        find = partial(self._open_part, digest)
+        part, room = await self._workers.acquire_file(find, lambda found: found[0].close())
+        draft = DiskDraft(part, self._admission, room=room)
         try:
-            await self._evictor.make_room(0)
+            await self._evictor.make_room(0, known=room)
         except StorageError:
             await draft.suspend()  # an empty part file is not worth keeping
             draft.close()
@@ -163,6 +165,14 @@ class DiskStore:
 
     def _look(self, key: str) -> Found | None:
         return open_content(self._index, self._reader, key)
+
+    def _open_part(self, digest: Digest) -> tuple[Part, int]:
+        part = open_part(self._shelf.layout, digest)
+        try:
+            return part, self._evictor.room()
+        except BaseException:
+            part.close()
+            raise
 
     async def _part(self, find: Callable[[], Part]) -> Part:
         return await self._workers.acquire_file(find, Part.close)
