@@ -48,6 +48,37 @@ class Reply:
         await self.aclose()
 
 
+class Trickle(Reply):
+    """A body of which some comes at each turn of the loop, whether or not it is asked for; who asks
+    gets all that has come.
+    """
+
+    def __init__(self, body: bytes, *, turns: int, headers: dict[str, str] | None = None) -> None:
+        told = {"Content-Length": str(len(body))} if headers is None else headers
+        super().__init__((), headers=told)
+        self.taken: list[int] = []
+        self._body = body
+        self._step = len(body) // turns
+        self._here = 0
+        self._came = asyncio.Event()
+
+    async def flow(self) -> None:
+        while self._here < len(self._body):
+            self._here += self._step
+            self._came.set()
+            await asyncio.sleep(0)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        given = 0
+        while given < len(self._body):
+            await self._came.wait()
+            self._came.clear()
+            piece = self._body[given : self._here]
+            given += len(piece)
+            self.taken.append(len(piece))
+            yield piece
+
+
 def as_response(reply: Reply) -> UpstreamResponse:
     """It is one as far as the engine knows them."""
     return cast("UpstreamResponse", reply)

@@ -14,6 +14,7 @@ from tests.engine.filling import (
     Reply,
     Script,
     Step,
+    Trickle,
     fill_of,
     part,
     read_fill,
@@ -105,7 +106,59 @@ class TestWhatComesWell:
         assert sum(counted) == len(BODY)
 
 
+class TestWhatComesInSmallPieces:
+    """16 KiB at each turn of the loop."""
+
+    TURNS = 256
+
+    async def test_is_taken_in_large_ones_once_it_has_begun(
+        self, store: BreakableStore, tasks: asyncio.TaskGroup
+    ) -> None:
+        body = bytes(range(256)) * 64 * self.TURNS
+        reply = Trickle(body, turns=self.TURNS)
+        draft = await store.draft(Digest.of(body))
+        fill, _ = fill_of(draft, reply, digest=Digest.of(body))
+        tasks.create_task(reply.flow())
+        await run(fill)
+        assert await kept(store, Digest.of(body)) == body
+        after_the_first_mib = len(reply.taken) - self.TURNS // 4
+        assert after_the_first_mib < self.TURNS // 4
+        assert max(reply.taken) >= 64 << 10
+
+    async def test_is_all_waited_for_where_no_length_is_told(
+        self, store: BreakableStore, tasks: asyncio.TaskGroup
+    ) -> None:
+        body = bytes(range(256)) * 64 * self.TURNS
+        reply = Trickle(body, turns=self.TURNS, headers={})
+        draft = await store.draft(Digest.of(body))
+        fill, _ = fill_of(draft, reply, digest=Digest.of(body))
+        tasks.create_task(reply.flow())
+        await run(fill)
+        assert (fill.size, max(reply.taken) >= 64 << 10) == (len(body), True)
+
+
 class TestHoldBack:
+    async def test_what_comes_before_the_last_piece_is_given_out_as_it_comes(
+        self, draft: Draft, tasks: asyncio.TaskGroup
+    ) -> None:
+        gates = [asyncio.Event(), asyncio.Event()]
+        early = HOLD_BACK + 1
+        fill, _ = fill_of(
+            draft, whole(BODY[:HOLD_BACK], gates[0], BODY[HOLD_BACK:early], gates[1], BODY[early:])
+        )
+        fill.attach()
+        running = tasks.create_task(fill.run())
+        await fill.wait_begun()
+        waiting = tasks.create_task(fill.wait_beyond(0))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (waiting.done(), fill.watermark) == (False, 0)
+        gates[0].set()
+        assert await waiting
+        assert await fill.read(0, len(BODY)) == BODY[:early]
+        gates[1].set()
+        await running
+
     async def test_nothing_of_the_last_piece_before_it_is_verified(
         self, draft: Draft, tasks: asyncio.TaskGroup
     ) -> None:
