@@ -22,6 +22,13 @@ def test_an_image_names_its_configuration_and_layers() -> None:
     assert manifest.manifests == ()
 
 
+def test_a_layer_may_be_to_be_had_elsewhere() -> None:
+    foreign = descriptor(B) | {"urls": ["https://elsewhere.test/b"]}
+    body = json.dumps({"layers": [descriptor(A) | {"urls": []}, foreign]}).encode()
+    blobs = Manifest.parse(body, OCI_MANIFEST).blobs
+    assert [blob.is_foreign for blob in blobs] == [False, True]
+
+
 def test_an_index_names_its_manifests() -> None:
     body = json.dumps({"mediaType": OCI_INDEX, "manifests": [descriptor(A), descriptor(B)]})
     manifest = Manifest.parse(body.encode(), "application/json")

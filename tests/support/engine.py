@@ -180,6 +180,7 @@ def impatient(**changes: Any) -> Upstream:
         revalidate_timeout=Seconds(1),
         retries=1,
         max_manifest=Bytes(1 << 20),
+        read_ahead=False,  # what a test asks for is asked of the registry, and no more
     )
     return replace(usual, **changes)
 

@@ -216,6 +216,9 @@ class Upstream:
     max_manifest: PositiveBytes = setting(
         Bytes(8 << 20), "Larger manifests are passed through, not kept."
     )
+    read_ahead: bool = setting(
+        True, "Fetch the layers of an image that is new here before the client asks for them."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

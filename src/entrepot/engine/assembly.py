@@ -21,6 +21,7 @@ from entrepot.engine.local_logins import LocalLogins, users_of
 from entrepot.engine.logins import Logins
 from entrepot.engine.manifests import Manifests
 from entrepot.engine.pushes import Pushes
+from entrepot.engine.read_ahead import ReadAhead
 from entrepot.engine.realms import Realms
 from entrepot.engine.sealing import Sealer, Secrets
 from entrepot.engine.service import Service
@@ -110,6 +111,12 @@ class Engine:
             fetched=fetched,
             wait_admitted=self.pushes.wait_admitted,
         )
+        self.read_ahead = ReadAhead(
+            self.blobs,
+            ground.tasks,
+            max_size=config.storage.max_size,
+            is_on=config.upstream.read_ahead,
+        )
         manifests = Manifests(
             held,
             facts,
@@ -124,6 +131,7 @@ class Engine:
             limit=config.upstream.max_manifest,
             clock=ground.clock,
             fetched=fetched,
+            delivered=self.read_ahead.begin_nowait,
         )
         listings = Listings(ground.ledger, origin, access, settings=config.tags, clock=ground.clock)
         tokens = self._tokens(config, ground, facts)
@@ -164,6 +172,7 @@ class Engine:
         )
 
     async def aclose(self) -> None:
+        await self.read_ahead.aclose()
         await self.blobs.aclose()
         await self.pushes.aclose()
         await self.upstreams.aclose()

@@ -1,6 +1,7 @@
 """Blobs: from the store, from a running fill, or by starting one."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -80,6 +81,7 @@ class Blobs:
         self._fetched = fetched
         self._wait_admitted = wait_admitted  # for what was pushed a moment ago
         self._fills: dict[Digest, Fill] = {}  # that have begun
+        self._noting: SingleFlight[tuple[str, str, Digest], None] = SingleFlight(tasks)
         self._tasks_of_fills: dict[asyncio.Task[None], Fill] = {}
         self._starters: WeakKeyDictionary[Fill, _Asker] = WeakKeyDictionary()
 
@@ -99,6 +101,22 @@ class Blobs:
             if not fill.is_complete:
                 task.cancel()
         await asyncio.gather(*self._tasks_of_fills, return_exceptions=True)
+
+    async def fetch(self, ask: Ask, digest: Digest) -> None:
+        """Have it come in, if it is not here, as if `ask` had come for it; return when it is in.
+        EntrepotError where it cannot be had, also when a client's own request would be passed by.
+        """
+        content = await self._stored(digest)
+        if content is not None:
+            content.close()
+            return
+        fill, _ = await self._fill(ask, digest)
+        if fill is None:
+            return
+        try:
+            await fill.wait_beyond(sys.maxsize)
+        finally:
+            fill.detach()
 
     async def respond(self, ask: Ask, route: BlobRoute) -> Response:
         if ask.is_head and ask.is_writable:
@@ -200,6 +218,8 @@ class Blobs:
     async def _from_fill(self, ask: Ask, fill: Fill, status: CacheStatus) -> Response:
         headers = content_headers(fill.digest, OCTET_STREAM) | mark(ask.trace, status)
         size = fill.size
+        if size == 0:  # of which no last piece can be held back until it is known to be right
+            await fill.wait_beyond(0)
         span = None
         if size is not None:
             headers["Accept-Ranges"] = "bytes"
@@ -302,12 +322,13 @@ class Blobs:
     async def _open(self, ask: Ask, offset: int, digest: Digest) -> UpstreamResponse:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         response = await self._origin.open(ask, "GET", headers, is_bulk=True)
-        assert ask.repository is not None
-        try:
-            await self._facts.add_members(ask.registry, ask.repository, (digest,))
-        except BaseException:  # an open answer holds a connection
-            await response.aclose()
-            raise
+        registry, repository = ask.registry, ask.repository
+        assert repository is not None
+        # Known to this process before anybody else gets of it; on the disk, beside the first bytes.
+        self._noting.start(
+            (registry, repository, digest),
+            lambda: self._facts.add_members(registry, repository, (digest,)),
+        )
         return response
 
     # Past the store.

@@ -53,6 +53,7 @@ class Manifests:
         limit: int,
         clock: Clock,
         fetched: Callable[[str, int], None],
+        delivered: Callable[[Ask, Held], None],
     ) -> None:
         self._held = held
         self._facts = facts
@@ -64,6 +65,7 @@ class Manifests:
         self._limit = limit
         self._clock = clock
         self._fetched = fetched
+        self._delivered = delivered  # on a miss
 
     async def respond(self, ask: Ask, route: ManifestRoute) -> Response:
         try:
@@ -339,6 +341,7 @@ class Manifests:
     # Answers.
 
     def _deliver(self, ask: Ask, held: Held) -> Response:
+        self._delivered(ask, held)
         return self._reply(ask, self._binding_to(held), held, CacheStatus.MISS)
 
     def _binding_to(self, held: Held) -> Binding:

@@ -14,6 +14,7 @@ class Descriptor:
     media_type: str
     digest: Digest
     size: int
+    is_foreign: bool = False  # to be had at URLs that it names, and maybe not at the registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,13 @@ def _descriptors(value: Any) -> Iterator[Descriptor]:
     for item in _list(value):
         try:
             yield Descriptor(
-                str(item["mediaType"]), Digest.parse(item["digest"]), int(item["size"])
+                str(item["mediaType"]),
+                Digest.parse(item["digest"]),
+                int(item["size"]),
+                is_foreign=bool(item.get("urls")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, InvalidReference):
-            continue  # foreign layers and future algorithms are not ours to fetch
+            continue  # future algorithms are not ours to fetch
 
 
 def is_manifest(body: bytes) -> bool:
