@@ -1,5 +1,6 @@
 """Intakes on a disk: their part files, the room they take, and what crashes leave of them."""
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -94,3 +95,19 @@ async def test_killed_in_a_commit(disk: Disk, step: str) -> None:
     assert report.orphans == (step == "after-rename")
     assert disk.parts == []
     assert len(disk.files) == (step == "after-insert")
+
+
+async def test_who_goes_away_while_it_is_opened_leaves_nothing(disk: Disk) -> None:
+    store = disk.open()
+    async with asyncio.TaskGroup() as tasks:
+        for turns in range(40):
+            opening = tasks.create_task(store.intake())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.wait({opening})
+            if not opening.cancelled():
+                await opening.result().discard()
+                opening.result().close()
+    await disk.close(store)
+    assert disk.parts == []

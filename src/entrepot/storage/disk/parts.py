@@ -33,6 +33,12 @@ class Part:
     def close(self) -> None:
         os.close(self.descriptor)
 
+    def give_up(self) -> None:
+        """Of who went away before it was open: what nobody would find again goes, too."""
+        if self.is_private:
+            self.path.unlink(missing_ok=True)
+        self.close()
+
 
 def open_part(layout: Layout, digest: Digest) -> Part:
     """Blocks as long as it takes to hash what an earlier attempt left."""

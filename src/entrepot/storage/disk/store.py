@@ -83,7 +83,7 @@ class DiskStore:
     async def draft(self, digest: Digest) -> DiskDraft:
         # In one hop: the first byte of a cold pull waits for this.
         find = partial(self._open_part, digest)
-        part, room = await self._workers.acquire_file(find, lambda found: found[0].close())
+        part, room = await self._workers.acquire_file(find, lambda found: found[0].give_up())
         draft = DiskDraft(part, self._admission, room=room)
         try:
             await self._evictor.make_room(0, known=room)
@@ -175,7 +175,7 @@ class DiskStore:
             raise
 
     async def _part(self, find: Callable[[], Part]) -> Part:
-        return await self._workers.acquire_file(find, Part.close)
+        return await self._workers.acquire_file(find, Part.give_up)
 
     async def _put_file(self, digest: Digest, body: bytes, media_type: str) -> None:
         # Not the shared part file: a fill may have left something there.
