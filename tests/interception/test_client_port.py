@@ -147,15 +147,15 @@ async def test_without_a_connection_there_is_nothing_to_do() -> None:
     port = Port()
     async with port.connect() as line:
         way, exchange = await port.exchange()
-        line.handler.transports[line.handler.client] = ConnectionIO(
-            handler=line.handler.transports[line.handler.client].handler
-        )
+        connected = line.handler.transports[line.handler.client]
+        line.handler.transports[line.handler.client] = ConnectionIO(handler=connected.handler)
         way.abort()
         way.pace(False)
         way.widen()
         with pytest.raises(ConnectionResetError):
             await way.send(exchange, b"x")
         assert line.transport.is_reading()
+        assert connected.writer is not None  # a writer that is dropped while it is open warns
         line.transport.abort()
 
 
