@@ -78,6 +78,7 @@ class ClientHandler(ProxyConnectionHandler):
         self._has_said_all = False  # the client has
         self._is_over = False
         self._timers: set[asyncio.TimerHandle] = set()
+        self._patience: asyncio.TimerHandle | None = None
         self._idle = IdleTimer(ctx.options.tcp_timeout, self._time_out)
         self.timeout_watchdog = self._idle  # type: ignore[assignment]  # as much of it as is used
         self._context = Context(self.client, ctx.options)
@@ -138,6 +139,8 @@ class ClientHandler(ProxyConnectionHandler):
     def connection_lost(self) -> None:
         self.client.state = ConnectionState.CLOSED
         self._finish()
+        if self._patience is not None:
+            self._patience.cancel()
 
     def _time_out(self) -> None:
         self.log(f"Closing connection due to inactivity: {self.client}")
@@ -277,6 +280,11 @@ class ClientHandler(ProxyConnectionHandler):
         if not self._has_said_all:
             self.handle(events.ConnectionClosed(self.client))
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            # It closes when all of that is taken; who takes nothing would hold it for ever.
+            self._patience = asyncio.get_running_loop().call_later(
+                ctx.options.tcp_timeout, self._transport.abort
+            )
         self.transports.pop(self.client)
         self._idle.stop()
         for timer in self._timers:
