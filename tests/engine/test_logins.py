@@ -77,13 +77,13 @@ async def test_trouble_of_the_token_service_is_an_outage(rig: Rig, status: int) 
     assert (await rig.ask(PATH, await rig.login(ALICE))).body == CONTENT.body
 
 
+# Where the client words what the token service is asked.
+with_tokens = pytest.mark.parametrize("registry", ["bearer"], indirect=True)
+
+
+@with_tokens
 class TestWhoLostTheirRights:
     """And makes the token service fail, to go on as in an outage."""
-
-    @pytest.fixture(autouse=True)
-    def _skip(self, registry: ScriptedRegistry) -> None:
-        if registry.tokens.auth.scheme == "basic":
-            pytest.skip("it is not the client that words what is asked there")
 
     @pytest.mark.parametrize("status", [429, 500, 503])
     async def test_is_refused_by_a_plain_question(self, rig: Rig, status: int) -> None:
@@ -144,18 +144,16 @@ async def test_credentials_that_were_refused_since_are_no_longer_good(rig: Rig) 
     assert (await rig.ask(TOKEN_PATH, {"Authorization": ALICE})).status == 502
 
 
+@with_tokens
 async def test_a_token_for_one_repository_opens_no_more_here(rig: Rig) -> None:
     """Its scope is part of who shows it."""
-    if rig.registry.tokens.auth.scheme == "basic":
-        return  # credentials have no scope
     await rig.ask(PATH, await rig.login(ALICE))
     other = await rig.login(ALICE, repository="other")
     assert (await rig.ask(PATH, other)).status == 401
 
 
+@with_tokens
 async def test_forms_show_who_somebody_is(rig: Rig) -> None:
-    if rig.registry.tokens.auth.scheme == "basic":
-        return  # there are no forms
     form = {"grant_type": "password", "username": "alice", "password": "wonder",
             "scope": "repository:app:pull"}  # fmt: skip
 
