@@ -180,8 +180,12 @@ class ClientHandler(ProxyConnectionHandler):
         try:
             for command in self.layer.handle_event(event):
                 self._obey(command)
-        except Exception:  # noqa: BLE001 - as mitmproxy's: of one connection
-            self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)
+        except Exception:  # noqa: BLE001 - of one connection, which ends
+            # mitmproxy's go on; but what was lost between its bytes, nobody knows after this.
+            self.log("a layer failed; its connection ends", logging.ERROR, exc_info=True)
+            self.client.state = ConnectionState.CLOSED
+            self._transport.abort()
+            self._work.append(_END)
         finally:
             self._is_busy = False
 
@@ -204,7 +208,9 @@ class ClientHandler(ProxyConnectionHandler):
         if isinstance(command, commands.SendData):
             writer = self.transports[command.connection].writer
             assert writer
-            if not writer.is_closing():
+            # TLS has answers of its own, such as alerts, also when the layers in it say no more.
+            is_said_out = command.connection is self.client and not self._may_speak
+            if not (writer.is_closing() or is_said_out):
                 writer.write(command.data)
         elif isinstance(command, commands.CloseConnection):
             is_half = isinstance(command, commands.CloseTcpConnection) and command.half_close
@@ -235,8 +241,12 @@ class ClientHandler(ProxyConnectionHandler):
         if connection.state is ConnectionState.CLOSED:
             self._work.append(_END)
 
+    @property
+    def _may_speak(self) -> bool:
+        return bool(self.client.state & ConnectionState.CAN_WRITE)
+
     def _say_no_more(self) -> None:
-        if self.client.state & ConnectionState.CAN_WRITE:
+        if self._may_speak:
             try:
                 if not self._transport.is_closing():
                     self._transport.write_eof()
