@@ -5,10 +5,16 @@ from dataclasses import dataclass, replace
 
 import pytest
 from cryptography import x509
+from mitmproxy.proxy import events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import CommandGenerator, Layer
+from mitmproxy.proxy.layers.tls import TlsStartClientHook
 from OpenSSL import SSL
 
 from entrepot.interception import tls
-from entrepot.interception.tls import ClientTls
+from entrepot.interception.registry_mode import RegistryTop
+from entrepot.interception.tls import ClientTls, ClientTlsLayer
+from tests.interception.conversation import Conversation, closed, only
 from tests.interception.leaves import HOST, Leaves
 
 
@@ -171,3 +177,52 @@ def test_contexts_do_not_pile_up(client_tls: ClientTls, monkeypatch: pytest.Monk
     for number in range(5):
         client_tls.connection(f"{number}.test")
     assert list(client_tls._contexts) == ["3.test", "4.test"]
+
+
+class Told(Layer):
+    """Inside of the TLS: remembers what it has heard."""
+
+    def __init__(self, context: Context, heard: list[str]) -> None:
+        super().__init__(context)
+        self._heard = heard
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        self._heard.append(type(event).__name__)
+        yield from ()
+
+
+class TestLayer:
+    @pytest.fixture
+    def heard(self) -> list[str]:
+        return []
+
+    @pytest.fixture
+    def line(self, client_tls: ClientTls, leaves: Leaves, heard: list[str]) -> Conversation:
+        """After the handshake."""
+
+        def layer(context: Context) -> Layer:
+            RegistryTop(context)  # enters itself into the context's list, as in mitmproxy
+            layer = ClientTlsLayer(context, is_host_known=True)
+            layer.child_layer = Told(context, heard)
+            return layer
+
+        line = Conversation(layer)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting(leaves).wrap_bio(incoming, outgoing, server_hostname=HOST)
+        with suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        hook = only(line.hear(outgoing.read()), TlsStartClientHook)
+        hook.data.ssl_conn = client_tls.connection(HOST)
+        line.complete(hook)
+        incoming.write(line.taken())
+        client.do_handshake()
+        client.write(b"x")
+        line.hear(outgoing.read())
+        return line
+
+    def test_what_breaks_it_ends_the_connection(self, line: Conversation, heard: list[str]) -> None:
+        assert heard == ["Start", "DataReceived"]
+        told = line.hear(b"\x17\x03\x03\x00\x20" + bytes(32))
+        assert heard[2:] == ["ConnectionClosed"]
+        assert closed(told) == [line.client]
+        assert line.taken()  # the alert that says why

@@ -106,6 +106,19 @@ class ClientTlsLayer(ClientTLSLayer):
         yield from self.receive_data(b"")
         return True, None
 
+    def receive_data(self, data: bytes) -> layer.CommandGenerator[None]:
+        """What breaks TLS ends the connection. mitmproxy's only logs it: the next answer fails, and
+        who sent an alert is not seen to leave.
+        """
+        for command in super().receive_data(data):
+            if isinstance(command, commands.Log):
+                self._has_tickets = False  # and after them the alert that says why
+                yield from self.tls_interact()
+                yield from self.event_to_child(events.ConnectionClosed(self.conn))
+                yield commands.CloseConnection(self.conn)
+                return
+            yield command
+
     def send_data(self, data: bytes) -> layer.CommandGenerator[None]:
         self._has_tickets = False
         yield from super().send_data(data)
