@@ -57,6 +57,22 @@ class TestSend:
                 line.transport.take(1)
             assert len(line.transport.taken) == 30
 
+    async def test_also_what_a_layer_says_as_the_last_of_it_goes(self) -> None:
+        """What goes past the layers would come before that."""
+        port = Port()
+        async with port.connect(window=0) as line:
+            way, exchange = await port.exchange()
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(way.send(exchange, b"1"))
+                await line.until(lambda: line.transport.get_write_buffer_size() == 1)
+                line.transport.take(1)
+                line.transport.write(b"2")
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                assert not sending.done()
+                line.transport.take(1)
+            assert line.transport.taken == b"12"
+
     async def test_a_slow_client_is_not_given_up(self) -> None:
         """As long as it takes something between two looks at it."""
         port = Port(Clients(send_timeout=Seconds(0.1)))

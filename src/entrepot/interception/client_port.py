@@ -63,7 +63,8 @@ class ClientPort:
         transport = self._transport
         if transport is None:
             raise ConnectionResetError("the client went away")
-        if transport.get_write_buffer_size():
+        while transport.get_write_buffer_size():  # layers may have spoken since it was empty
+            transport.set_write_buffer_limits(0)
             connection = self._handler.transports.get(self._handler.client)
             if connection is None or not isinstance(connection.writer, asyncio.StreamWriter):
                 raise ConnectionResetError("the client went away")
