@@ -1,4 +1,5 @@
 import asyncio
+import socket
 
 import pytest
 from mitmproxy.proxy.context import Context
@@ -84,6 +85,28 @@ class TestSend:
                     line.transport.take(1)
                     await asyncio.wait([sending], timeout=0.02)
             assert len(line.transport.taken) == 20
+
+    async def test_also_where_the_kernel_asks_for_more_only_later(self) -> None:
+        """Its buffer has to be three quarters empty for that."""
+        port = Port(Clients(send_timeout=Seconds(0.3)))
+        loop = asyncio.get_running_loop()
+        theirs, ours = socket.socketpair()
+        theirs.setblocking(False)
+        async with port.connect() as line:
+            way, exchange = await port.exchange()
+            _, writer = await asyncio.open_connection(sock=ours)
+            connection = line.handler.transports[line.handler.client]
+            in_memory, connection.writer = connection.writer, writer
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(way.send(exchange, bytes(500_000)))
+                taken = 0
+                while taken < 500_000:
+                    taken += len(await loop.sock_recv(theirs, 40_000))
+                    await asyncio.wait([sending], timeout=0.12)
+            connection.writer = in_memory
+            writer.close()
+            await writer.wait_closed()
+        theirs.close()
 
     async def test_one_that_takes_nothing_is(self) -> None:
         port = Port(Clients(send_timeout=Seconds(0.01)))

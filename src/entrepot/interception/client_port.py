@@ -3,8 +3,11 @@ always right; and past them, for what is in a file.
 """
 
 import asyncio
+import fcntl
 import functools
 import os
+import struct
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +20,8 @@ from entrepot.engine.body import Window
 from entrepot.interception.http_layer import ClientExchange, ExchangeEnded, Output
 from entrepot.interception.lane import WORTH_IT, Lane, Stint, WaitingRoom
 from entrepot.interception.request_body import STEP
+
+_INT = struct.Struct("i")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +132,12 @@ class ClientPort:
     async def _drain(self, writer: asyncio.StreamWriter) -> None:
         """A client may be slow; one that takes nothing for so long is given up."""
         while True:
-            left = writer.transport.get_write_buffer_size()
+            left = _not_taken(writer.transport)
             try:
                 async with asyncio.timeout(self._send_timeout_s):
                     return await writer.drain()
             except TimeoutError:
-                if writer.transport.get_write_buffer_size() >= left:
+                if _not_taken(writer.transport) >= left:
                     raise TimeoutError("the client reads nothing") from None
                 self._handler.timeout_watchdog.register_activity()
 
@@ -163,3 +168,20 @@ class ClientPort:
                 transport.resume_reading()
             else:
                 transport.pause_reading()
+
+
+def _not_taken(transport: asyncio.WriteTransport) -> int:
+    """With what the kernel holds: it asks for more when a third of that is gone, which for several
+    MB and a slow client takes longer than anybody would wait.
+    """
+    size = transport.get_write_buffer_size()
+    socket = transport.get_extra_info("socket")
+    if socket is None or transport.is_closing():
+        return size
+    queued = bytearray(_INT.size)
+    try:
+        fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, queued)
+    except OSError:  # not a system that tells
+        return size
+    held: int = _INT.unpack(queued)[0]
+    return size + held
