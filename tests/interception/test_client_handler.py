@@ -413,6 +413,36 @@ class TestServers:
                 await ended.wait()
         assert stage.is_over()
 
+    async def test_one_that_takes_nothing_does_not_hold_its_connection(self, stage: Stage) -> None:
+        stage.context.options.tcp_timeout = 1
+        over = asyncio.Event()
+
+        async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await over.wait()
+            writer.transport.abort()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            address = server.sockets[0].getsockname()[:2]
+
+            def flood(layer: Layer, data: bytes) -> Iterator[commands.Command]:
+                layer.context.server.address = address
+                yield commands.OpenConnection(layer.context.server)
+                yield commands.SendData(layer.context.server, bytes(32 << 20))
+                yield commands.SendData(layer.context.client, b"done")
+
+            transport = stage.connect(flood)
+            handler = stage.handler
+            transport.say(b"x")
+            await until(transport, lambda: transport.taken == b"done")
+            _, io = handler.transports.values()
+            assert isinstance(io.writer, asyncio.StreamWriter)
+            transport.leave()
+            asyncio.get_running_loop().call_later(PATIENCE_S, over.set)
+            async with asyncio.timeout(PATIENCE_S):
+                while io.writer.transport.get_write_buffer_size():  # noqa: ASYNC110 - nobody tells of it
+                    await asyncio.sleep(0.01)
+            over.set()
+
 
 class TestLayers:
     """Those of the proxy: the first ones choose, and are passed by then."""

@@ -290,11 +290,7 @@ class ClientHandler(ProxyConnectionHandler):
         if not self._has_said_all:
             self.handle(events.ConnectionClosed(self.client))
         self._transport.close()
-        if self._transport.get_write_buffer_size():
-            # It closes when all of that is taken; who takes nothing would hold it for ever.
-            self._patience = asyncio.get_running_loop().call_later(
-                ctx.options.tcp_timeout, self._transport.abort
-            )
+        self._patience = _abort_later(self._transport)
         self.transports.pop(self.client)
         self._idle.stop()
         for timer in self._timers:
@@ -307,11 +303,15 @@ class ClientHandler(ProxyConnectionHandler):
 
     async def _part(self) -> None:
         await self.handle_hook(server_hooks.ClientDisconnectedHook(self.client))
+        writers = [io.writer for io in self.transports.values()]
         handlers = [io.handler for io in self.transports.values() if io.handler]
         for handler in handlers:
             handler.cancel("client disconnected")
         if handlers:
             await asyncio.wait(handlers)
+        for writer in writers:
+            if isinstance(writer, asyncio.StreamWriter):
+                _abort_later(writer.transport)
 
     def _create_task(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         # mitmproxy's helper is create_task with a reference kept; there is no group to join here.
@@ -332,6 +332,13 @@ def _tell() -> None:
     """Of the exception in hand, as mitmproxy does of an addon's: hooks fail closed."""
     with suppress(exceptions.AddonHalt, exceptions.OptionsError), safecall():
         raise  # noqa: PLE0704 - called where one is in hand
+
+
+def _abort_later(transport: asyncio.WriteTransport) -> asyncio.TimerHandle | None:
+    """One that is closed ends when all is taken; who takes nothing would hold it for ever."""
+    if not transport.get_write_buffer_size():
+        return None
+    return asyncio.get_running_loop().call_later(ctx.options.tcp_timeout, transport.abort)
 
 
 def _is_full(writer: object) -> bool:
