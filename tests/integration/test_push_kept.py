@@ -148,7 +148,8 @@ async def test_killed_in_the_middle_nothing_is_wrong(
             "PATCH", f"{place.path}?{place.query}", CHUNKED, chunk(content.body[:4_000_000])
         )
         fills = setting.proxy.data / "cache" / "fills"
-        await until(lambda: sum(part.stat().st_size for part in fills.iterdir()) >= 2 << 20)
+        # One write is sure: what comes during it is written with what comes next.
+        await until(lambda: sum(part.stat().st_size for part in fills.iterdir()) >= 1 << 20)
         setting.proxy.kill9()
     setting.proxy.start()
     client = setting.client
