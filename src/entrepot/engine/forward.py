@@ -10,7 +10,7 @@ from entrepot.engine.evidence import created
 from entrepot.engine.facts import Facts
 from entrepot.engine.message import Headers, Response
 from entrepot.engine.place import place_for_client
-from entrepot.engine.pushes import PassedStep, Pushes
+from entrepot.engine.pushes import PassedStep, Pushes, Word
 from entrepot.engine.reply import CacheStatus, length_of, mark
 from entrepot.engine.single_flight import SingleFlight
 from entrepot.engine.uploads import Uploads
@@ -38,14 +38,15 @@ class Forward:
 
     async def respond(self, ask: Ask) -> Response:
         if ask.request.is_write:
-            answer = await self._write(ask)
+            answer, told = await self._write(ask)
         else:
             answer = await self._send(ask, ask.request.body)
+            told = _for_client(ask, answer)
         if answer.status == _UNAUTHORIZED and ask.repository is not None:
             # Its own challenge may name a token service that clients reach past us, or not at all.
             await answer.aclose()
             raise UpstreamError(f"{ask.registry} answers 401", status=answer.status)
-        headers = _for_client(ask, answer) | mark(ask.trace, CacheStatus.PASS)
+        headers = told | mark(ask.trace, CacheStatus.PASS)
         body = PassedBody(answer, lambda _: None)
         return Response(answer.status, headers, body, length_of(answer.headers), ask.trace)
 
@@ -71,8 +72,10 @@ class Forward:
             )
         )
 
-    async def _write(self, ask: Ask) -> UpstreamResponse:
-        """What was written is written, also when the pusher is gone or no answer came: then it may
+    async def _write(self, ask: Ask) -> tuple[UpstreamResponse, dict[str, str]]:
+        """The answer, and its headers as the client hears them.
+
+        What was written is written, also when the pusher is gone or no answer came: then it may
         have been. So what is forgotten is forgotten to its end.
         """
         step = self._pushes.step(ask)
@@ -85,22 +88,22 @@ class Forward:
                 self._forgetting.start(object(), lambda: self._forget(ask, {}))
             raise
         try:
-            await self._learn(ask, step, answer)
+            told = _for_client(ask, answer)
+            await self._learn(ask, step, answer.status, Headers(told.items()))
         except BaseException:
             await answer.aclose()
             raise
-        return answer
+        return answer, told
 
-    async def _learn(self, ask: Ask, step: PassedStep, answer: UpstreamResponse) -> None:
-        told = Headers(_for_client(ask, answer).items())
-        learned = created(ask, answer.status, told)
-        self._uploads.answered(ask, answer.status, told)
-        if answer.status >= 400:  # noqa: PLR2004
-            await step.answered(ask, answer.status, told)
-            return
-        done = self._forgetting.start(object(), lambda: self._forget(ask, told, learned))
-        await step.answered(ask, answer.status, told)
-        await asyncio.shield(done)
+    async def _learn(self, ask: Ask, step: PassedStep, status: int, told: Headers) -> None:
+        learned = created(ask, status, told)
+        self._uploads.answered(ask, status, told)
+        done = None
+        if status < 400:  # noqa: PLR2004
+            done = self._forgetting.start(object(), lambda: self._forget(ask, told, learned))
+        await step.answered(ask, Word(status, told, learned))
+        if done is not None:
+            await asyncio.shield(done)
 
     async def _forget(
         self, ask: Ask, answer: Mapping[str, str], learned: Digest | None = None

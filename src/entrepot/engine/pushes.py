@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
 from entrepot.engine.ask import Ask
-from entrepot.engine.evidence import created
 from entrepot.engine.held import Held, HeldManifests
 from entrepot.engine.intake import STEP, LayerIntake
 from entrepot.errors import DigestMismatch, StorageError
@@ -34,14 +33,23 @@ _ACCEPTED = 202
 _SPAN = re.compile(r"(\d{1,18})-(\d{1,18})\Z")
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What an upstream says to a write."""
+
+    status: int
+    headers: Mapping[str, str]
+    created: Digest | None  # what that proves to be there now
+
+
 class PassedStep:
     """A write that nothing is kept of."""
 
     def body(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         return body
 
-    async def answered(self, ask: Ask, status: int, headers: Mapping[str, str]) -> None:
-        """The upstream's word on it."""
+    async def answered(self, ask: Ask, word: Word) -> None:
+        """The upstream's on it."""
 
     def failed(self) -> None:
         """There was none."""
@@ -198,15 +206,15 @@ class _LayerStep(PassedStep):
             self._session.intake.is_lost = True
         return self._taken(body)
 
-    async def answered(self, ask: Ask, status: int, headers: Mapping[str, str]) -> None:
-        digest = created(ask, status, headers)
+    async def answered(self, ask: Ask, word: Word) -> None:
+        digest = word.created
         intake = self._session.intake
         if intake.is_lost or not self._is_whole or (digest is not None and not intake.size):
             self.failed()  # of a mount, nothing was sent
         elif digest is not None:
             self._pushes.admit(self._session, digest)
-        elif status == _ACCEPTED and self._agrees(headers.get("Range", "")):
-            self._pushes.go_on(self._session, (ask.registry, _next_path(ask, headers)))
+        elif word.status == _ACCEPTED and self._agrees(word.headers.get("Range", "")):
+            self._pushes.go_on(self._session, (ask.registry, _next_path(ask, word.headers)))
         else:
             self.failed()
 
@@ -242,8 +250,8 @@ class _ManifestStep(PassedStep):
     def body(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         return self._taken(body)
 
-    async def answered(self, ask: Ask, status: int, headers: Mapping[str, str]) -> None:
-        digest = created(ask, status, headers)
+    async def answered(self, ask: Ask, word: Word) -> None:
+        digest = word.created
         if digest is None or not self._body:
             return
         body = bytes(self._body)
