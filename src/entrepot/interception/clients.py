@@ -1,8 +1,7 @@
 """Who is served: by address, and by password where one is asked for. Fails closed."""
 
-import ipaddress
-
 from entrepot.config.model import Clients
+from entrepot.engine.audience import Networks
 from entrepot.errors import TooManyGuesses
 from entrepot.interception.tunnel import Refused
 from entrepot.passwords.basic import basic_credentials
@@ -22,7 +21,7 @@ class ClientPolicy:
     """ConfigError where the users cannot be read."""
 
     def __init__(self, settings: Clients, guesses: Guesses) -> None:
-        self._networks = [ipaddress.ip_network(text) for text in settings.allow]
+        self._networks = Networks(settings.allow)
         self._guesses = guesses
         self._users = Users.of(
             "clients",
@@ -33,13 +32,7 @@ class ClientPolicy:
         )
 
     def allows(self, peer: str) -> bool:
-        try:
-            address = ipaddress.ip_address(peer.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
+        return self._networks.include(peer)
 
     def admits(self, client: str, authorization: str) -> bool:
         """At once: who need not log in, and whose credentials are known to be right."""
