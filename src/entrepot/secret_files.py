@@ -9,13 +9,11 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from entrepot.config.convert import SECRET_MIN
 from entrepot.config.kinds import Secret
 from entrepot.config.model import Config
 from entrepot.engine.sealing import Secrets
 from entrepot.errors import ConfigError, system_reason
-
-# As the settings ask of the secret itself.
-_SHORTEST = 16
 
 
 def secrets_of(config: Config) -> Secrets:
@@ -43,9 +41,9 @@ def _read(path: Path, name: str) -> list[Secret]:
     if not found:
         raise ConfigError(f"{name}: {path} is empty; expected a secret in its first line")
     for number, text in found:
-        if len(text) < _SHORTEST:
+        if len(text) < SECRET_MIN:
             raise ConfigError(
-                f"{name}: {path}, line {number}: expected a secret of at least {_SHORTEST}"
+                f"{name}: {path}, line {number}: expected a secret of at least {SECRET_MIN}"
                 " characters"
             )
     return [Secret(text) for _, text in found]

@@ -130,7 +130,7 @@ def parse_path(text: str, base: Path) -> Path:
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _PORT = re.compile(r"[0-9]{1,5}\Z")
-_SECRET_MIN = 16
+SECRET_MIN = 16
 _MAX_PORT = 65535
 # How people call Docker Hub; all are one registry.
 _DOCKER_HUB_NAMES = frozenset(
@@ -330,8 +330,8 @@ def _port(value: int) -> int:
 
 def _long(value: Secret) -> Secret:
     """Who guesses it seals tokens of its own: short ones are guessed from one token, offline."""
-    if len(value.reveal()) < _SECRET_MIN:
-        raise Expected(f"a secret of at least {_SECRET_MIN} characters")
+    if len(value.reveal()) < SECRET_MIN:
+        raise Expected(f"a secret of at least {SECRET_MIN} characters")
     return value
 
 
