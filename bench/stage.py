@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from bench.content import MIB, Blob, Mint
 from bench.machine import Cores
@@ -17,6 +15,7 @@ from bench.peers.squid import squid
 from bench.results import OURS
 from bench.targets import DIRECT, DISTRIBUTION, FILES, NGINX, SQUID, UNPINNED
 from bench.upstream import Upstream, manifest_path
+from tests.support.closing import Closing
 from tests.support.content import Given
 from tests.support.images import Layer, build_image
 from tests.support.pki import TestAuthority
@@ -40,7 +39,7 @@ class Scale:
         return self.choose(full, quick) * MIB
 
 
-class Stage:
+class Stage(Closing):
     def __init__(self, directory: Path, cores: Cores, scale: Scale) -> None:
         # Squid, started by root, becomes somebody else and has to get through.
         directory.chmod(0o711)
@@ -53,15 +52,7 @@ class Stage:
         self.upstream = Upstream(self.authority, cores.on_client())
         self._made = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self.upstream.close()
 
     @contextmanager

@@ -4,11 +4,10 @@ import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from bench.content import Blob
 from bench.modules import module_command, module_environment
+from tests.support.closing import Closing
 from tests.support.pki import TestAuthority
 from tests.support.ports import ReservedPort
 from tests.support.processes import dying_with_parent
@@ -24,7 +23,7 @@ class Rate:
     each: float = 0
 
 
-class Upstream:
+class Upstream(Closing):
     def __init__(
         self, authority: TestAuthority, prefix: list[str], address: str = "127.0.0.1"
     ) -> None:
@@ -46,17 +45,6 @@ class Upstream:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self._process.kill()

@@ -17,8 +17,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.e2e.clients import Client, Credentials, Pusher, Surroundings, WithLogin
 from tests.e2e.containerd_client import Containerd, Cri, Ctr
@@ -27,6 +26,7 @@ from tests.e2e.docker_client import Docker
 from tests.e2e.upstreams import TokenDistribution
 from tests.support import distribution, netns
 from tests.support.client import ProxyClient
+from tests.support.closing import Closing
 from tests.support.distribution import Distribution
 from tests.support.netns import Topology
 from tests.support.pki import TestAuthority
@@ -64,7 +64,7 @@ def missing_programs() -> list[str]:
     return sorted(missing | (set() if distribution.is_installed() else {distribution.PROGRAM}))
 
 
-class Lab:
+class Lab(Closing):
     """Lives as long as the session; upstreams and proxies that tests change are made for each."""
 
     def __init__(self, directory: Path) -> None:
@@ -86,15 +86,7 @@ class Lab:
             )
             self._stack = stack.pop_all()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._stack.close()
 
     def hub(self, users: Mapping[str, str] | None = None) -> ScriptedRegistry:

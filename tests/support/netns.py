@@ -14,9 +14,8 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from tests.support.closing import Closing
 from tests.support.processes import clean_environment, dying_with_parent
 
 PROXY_TO_CLIENT = "10.77.1.1"
@@ -130,7 +129,7 @@ class Namespace:
         self.check("mount", "--bind", str(source), target)
 
 
-class Topology:
+class Topology(Closing):
     """The three namespaces of the module's drawing."""
 
     def __init__(self, directory: Path) -> None:
@@ -146,17 +145,6 @@ class Topology:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         for namespace in reversed(self._made):

@@ -8,9 +8,8 @@ log of what was asked.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
+from tests.support.closing import Closing
 from tests.support.content import Content
 from tests.support.faults import Fault, Script
 from tests.support.http_server import Gate, Listener, Reply, Request, listening_socket
@@ -39,7 +38,7 @@ class Place:
     entered: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
-class ScriptedRegistry:
+class ScriptedRegistry(Closing):
     def __init__(
         self,
         authority: TestAuthority | None = None,
@@ -65,17 +64,6 @@ class ScriptedRegistry:
         self._listeners: dict[str, Listener] = {}
         self._thread = LoopThread("scripted-registry")
         self.revive(REGISTRY, CDN)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self.die(*self._listeners)

@@ -12,8 +12,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs
 
 from cryptography import x509
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from tests.support.closing import Closing
 from tests.support.http_server import Listener, Reply, Request, listening_socket
 from tests.support.loop_thread import LoopThread
 from tests.support.pki import ServerCertificate, TestAuthority
@@ -49,7 +49,7 @@ class Rights:
         return [action for action in asked if action in may]
 
 
-class TokenServer:
+class TokenServer(Closing):
     """Over TLS, in a thread of its own. Nobody without a password is given any right."""
 
     def __init__(
@@ -68,15 +68,7 @@ class TokenServer:
         self._listener: Listener | None = None
         self.start()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self.stop()
         self._thread.close()
 
